@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""A camera frame and the geometry between camera and network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FRAME_ID = 'camera_front_optical_frame'
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera image: ``image`` uint8 HxWx3 BGR, ``stamp_ns`` since the epoch (ns)."""
+
+    image: NDArray[np.uint8]
+    stamp_ns: int
+    frame_id: str = FRAME_ID
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the network accepts: sides that ``stride`` divides, at most about ``max_pixels``."""
+
+    stride: int
+    max_pixels: int
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the network's (height, width) for a camera's; never larger than the camera.
+
+        The image is stretched to the nearest multiples of ``stride``: at most half a stride a
+        side, and no pixel is spent on padding.
+        """
+        scale = min(1.0, sqrt(self.max_pixels / (height * width)))
+        rows, columns = (
+            max(1, round(side * scale / self.stride)) * self.stride for side in (height, width)
+        )
+        return rows, columns
