@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled images in memory: CamVid, IDD-Lite, procedural scenes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.procedural import random_scene
+from seg_uncertainty_ros.training.taxonomy import IDD_OFFSET
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.uint8]
+
+
+class DatasetError(SegUncertaintyError):
+    """A dataset is missing or not as described."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``image`` uint8 HxWx3 BGR; ``labels`` uint8 HxW, values of taxonomy.target_table."""
+
+    image: Image
+    labels: Image
+
+
+def _read(path: Path, flags: int) -> Image:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        msg = f'{path}: not a readable image'
+        raise DatasetError(msg)
+    return image
+
+
+def _paths(folder: Path, pattern: str) -> list[Path]:
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        msg = f'{folder}: no {pattern} found'
+        raise DatasetError(msg)
+    return paths
+
+
+def camvid(root: Path, split: str) -> list[Sample]:
+    """Read CamVid: root/{split}/*.jpg and root/{split}annot/*.png with ids 0..10, 11 void."""
+    samples = []
+    for path in _paths(root / split, '*.jpg'):
+        labels = _read(root / f'{split}annot' / f'{path.stem}.png', cv2.IMREAD_GRAYSCALE)
+        labels[labels >= len(CAMVID)] = UNLABELLED
+        samples.append(Sample(_read(path, cv2.IMREAD_COLOR), labels))
+    return samples
+
+
+def idd_lite(root: Path, split: str) -> list[Sample]:
+    """Read IDD-Lite: leftImg8bit/{split}/*/*_image.jpg, gtFine/{split}/*/*_label.png."""
+    samples = []
+    for path in _paths(root / 'leftImg8bit' / split, '*/*_image.jpg'):
+        name = path.name.replace('_image.jpg', '_label.png')
+        labels = _read(root / 'gtFine' / split / path.parent.name / name, cv2.IMREAD_GRAYSCALE)
+        labels[labels != UNLABELLED] += IDD_OFFSET
+        samples.append(Sample(_read(path, cv2.IMREAD_COLOR), labels))
+    return samples
+
+
+def procedural(count: int, seed: int, height: int, width: int) -> list[Sample]:
+    """Render ``count`` random scenes; each scene has a seed of its own."""
+
+    def render(index: int) -> Sample:
+        scene = random_scene(seed + index, width, height)
+        return Sample(scene.image, scene.labels)
+
+    with ThreadPoolExecutor() as pool:
+        scenes = pool.map(render, range(count))
+        return list(tqdm(scenes, total=count, desc='procedural scenes', unit='scene'))

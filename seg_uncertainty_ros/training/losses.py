@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Losses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def superset_cross_entropy(
+    logits: Tensor, target: Tensor, table: Tensor, weights: Tensor
+) -> Tensor:
+    """Return the mean of −log Σ_{s allowed} p_s over the pixels that allow any class.
+
+    Args:
+        logits: NxSxHxW.
+        target: uint8 or int64 NxHxW, rows of ``table``.
+        table: bool 256xS, the classes that a target value allows.
+        weights: 256, weight of each target value; the mean is weighted.
+
+    """
+    target = target.long()
+    allowed = table[target]
+    valid = allowed.any(dim=-1)
+    # A large finite penalty instead of -inf keeps the gradient of ignored pixels finite.
+    penalty = torch.where(allowed, 0.0, -1e4).permute(0, 3, 1, 2)
+    log_p = F.log_softmax(logits, dim=1)
+    loss = -torch.logsumexp(log_p + penalty, dim=1)
+    weight = weights[target] * valid
+    return (loss * weight).sum() / weight.sum().clamp(min=1.0)

@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe: everything that decides what a training run yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import yaml
+
+from seg_uncertainty_ros.errors import SegUncertaintyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class RecipeError(SegUncertaintyError):
+    """A recipe file is wrong."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Data, schedule and augmentation of one training run."""
+
+    name: str
+    seed: int = 1
+    steps: int = 6000
+    crop_height: int = 288
+    crop_width: int = 384
+    # Crops a batch from each source.
+    camvid: int = 5
+    idd_lite: int = 2
+    procedural: int = 1
+    procedural_scenes: int = 400
+    learning_rate: float = 1e-3
+    encoder_rate: float = 0.3
+    weight_decay: float = 0.02
+    warmup: int = 200
+    ema: float = 0.998
+    # Target values rarer than this share of CamVid weigh more: (rare / share) ** power, bounded.
+    rare_share: float = 0.05
+    rare_power: float = 0.35
+    rare_bound: float = 3.0
+    scale_min: float = 0.6
+    scale_max: float = 2.0
+    validate_every: int = 400
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a YAML recipe.
+
+        Raises:
+            RecipeError: unreadable, an unknown field, or a value of the wrong type.
+
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding='utf-8'))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            msg = f'{path}: unreadable recipe: {error}'
+            raise RecipeError(msg) from error
+        if not isinstance(values, dict) or 'name' not in values:
+            msg = f'{path}: a recipe is a mapping with at least a name'
+            raise RecipeError(msg)
+        types = {'str': str, 'int': int, 'float': (int, float)}
+        known = {field.name: types[str(field.type)] for field in fields(cls)}
+        for key, value in values.items():
+            if key not in known or isinstance(value, bool) or not isinstance(value, known[key]):
+                msg = f'{path}: {key}: {value!r} is not a field of a recipe, or of another type'
+                raise RecipeError(msg)
+        return cls(**values)
