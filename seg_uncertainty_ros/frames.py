@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 FRAME_ID = 'camera_front_optical_frame'
@@ -42,3 +43,25 @@ class Geometry:
             max(1, round(side * scale / self.stride)) * self.stride for side in (height, width)
         )
         return rows, columns
+
+
+def scale_intrinsics(
+    k: NDArray[np.float64],
+    p: NDArray[np.float64],
+    *,
+    scale: tuple[float, float],
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the camera matrices of an image that was cropped, then resized.
+
+    ``k`` holds the 9 numbers of the intrinsic matrix, ``p`` the 12 of the projection matrix, both
+    row by row; ``offset`` (x, y) is the crop's first pixel, ``scale`` (x, y) new over old size.
+    Pixel centres lie at whole numbers, as in ROS and in ``cv2.resize``.
+    """
+    homography = np.diag([scale[0], scale[1], 1.0])
+    for axis in (0, 1):
+        homography[axis, 2] = (0.5 - offset[axis]) * scale[axis] - 0.5
+    return (
+        (homography @ np.asarray(k, np.float64).reshape(3, 3)).ravel(),
+        (homography @ np.asarray(p, np.float64).reshape(3, 4)).ravel(),
+    )

@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to frames and planes, and back; headers go through untouched."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import Image
+
+from seg_uncertainty_ros.encodings import FrameError
+from seg_uncertainty_ros.encodings import check_buffer
+from seg_uncertainty_ros.encodings import decode_compressed
+from seg_uncertainty_ros.encodings import decode_image
+from seg_uncertainty_ros.encodings import decodes_without_cv_bridge
+from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.frames import scale_intrinsics
+
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
+    from numpy.typing import NDArray
+    from sensor_msgs.msg import CompressedImage
+    from std_msgs.msg import Header
+
+try:
+    from cv_bridge import CvBridge
+except Exception:
+    CvBridge = None
+
+_ENCODINGS = {('uint8', 2): 'mono8', ('uint8', 3): 'bgr8', ('float32', 2): '32FC1'}
+_PLANES = {
+    'mono8': np.dtype('u1'),
+    '8UC1': np.dtype('u1'),
+    '32FC1': np.dtype('f4'),
+}
+
+
+def stamp_ns(stamp: Time) -> int:
+    """Return a stamp in nanoseconds."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def frame_from_image(message: Image) -> Frame:
+    """Return the frame of a sensor_msgs/Image; cv_bridge helps where it is installed.
+
+    Raises ``FrameError`` naming field and value.
+    """
+    if decodes_without_cv_bridge(message.encoding) or CvBridge is None:
+        image = decode_image(
+            message.data,
+            height=message.height,
+            width=message.width,
+            encoding=message.encoding,
+            step=message.step,
+            is_bigendian=message.is_bigendian,
+        )
+    else:
+        image = _with_cv_bridge(message)
+    return Frame(image, stamp_ns(message.header.stamp), message.header.frame_id)
+
+
+def _with_cv_bridge(message: Image) -> NDArray[np.uint8]:
+    check_buffer(len(message.data), height=message.height, width=message.width, step=message.step)
+    try:
+        image = CvBridge().imgmsg_to_cv2(message, 'bgr8')
+    except Exception as error:
+        reason = ' '.join(str(error).split())
+        msg = f'encoding: {message.encoding[:40]!r} is not known to cv_bridge either: {reason}'
+        raise FrameError(msg) from error
+    return np.ascontiguousarray(image)
+
+
+def frame_from_compressed(message: CompressedImage) -> Frame:
+    """Return the frame of a sensor_msgs/CompressedImage; raises ``FrameError``."""
+    image = decode_compressed(message.data, message.format)
+    return Frame(image, stamp_ns(message.header.stamp), message.header.frame_id)
+
+
+def image_message(pixels: NDArray[np.uint8] | NDArray[np.float32], header: Header) -> Image:
+    """Return uint8 HxW as mono8, uint8 HxWx3 as bgr8, float32 HxW as 32FC1; header as it is."""
+    pixels = np.ascontiguousarray(pixels)
+    message = Image(
+        header=header,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=_ENCODINGS[pixels.dtype.name, pixels.ndim],
+        step=pixels.strides[0],
+    )
+    # An array of bytes is the one type that the setter takes without looking at each byte.
+    data = array('B')
+    data.frombytes(memoryview(pixels).cast('B'))
+    message.data = data
+    return message
+
+
+def plane_from_image(message: Image) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Return the HxW plane of a mono8 (uint8) or 32FC1 (float32) image, a view where possible.
+
+    Raises ``FrameError`` naming field and value.
+    """
+    dtype = _PLANES.get(message.encoding)
+    if dtype is None:
+        expected = ', '.join(_PLANES)
+        msg = f'encoding: {message.encoding[:40]!r} is no plane, expected one of {expected}'
+        raise FrameError(msg)
+    check_buffer(len(message.data), height=message.height, width=message.width, step=message.step)
+    row_bytes = message.width * dtype.itemsize
+    if message.step < row_bytes:
+        msg = f'step: {message.step} bytes, fewer than a row of {message.encoding}: {row_bytes}'
+        raise FrameError(msg)
+    grid = np.frombuffer(message.data, np.uint8)[: message.height * message.step]
+    rows = np.ascontiguousarray(grid.reshape(message.height, message.step)[:, :row_bytes])
+    stored = dtype.newbyteorder('>' if message.is_bigendian else '<')
+    return rows.view(stored).astype(dtype, copy=False)
+
+
+def unit_plane_from_image(message: Image) -> NDArray[np.uint8]:
+    """Return a plane of values 0-1 as uint8 HxW, 0-255, whichever encoding carries it."""
+    plane = plane_from_image(message)
+    if plane.dtype == np.uint8:
+        return plane
+    return np.rint(np.clip(np.nan_to_num(plane), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def embedding_message(embedding: NDArray[np.float32], header: Header) -> Image:
+    """Return a vector as a 32FC1 image of one row.
+
+    An image because it is the standard message that carries both a header and an array of
+    floats: Float32MultiArray has no stamp, so nothing could be matched with the planes.
+    """
+    return image_message(np.asarray(embedding, np.float32).reshape(1, -1), header)
+
+
+def embedding_from_image(message: Image) -> NDArray[np.float32]:
+    """Return the (D,) vector of ``embedding_message``; raises ``FrameError``."""
+    if message.encoding != '32FC1' or message.height != 1:
+        msg = (
+            f'embedding: {message.height} row(s) of {message.encoding[:40]!r}, '
+            'expected 1 row of 32FC1'
+        )
+        raise FrameError(msg)
+    return plane_from_image(message)[0]
+
+
+def scaled_camera_info(info: CameraInfo, header: Header, height: int, width: int) -> CameraInfo:
+    """Return the camera info of planes of ``height`` x ``width`` with the header of their image.
+
+    The region of interest of ``info`` (all of the image where unset) is what the planes show.
+    Raises ``FrameError`` where ``info`` has no size.
+    """
+    roi = info.roi
+    source_width = roi.width or info.width
+    source_height = roi.height or info.height
+    if not source_width or not source_height:
+        msg = f'camera_info: size {info.width} x {info.height}, expected that of the sensor'
+        raise FrameError(msg)
+    k, p = scale_intrinsics(
+        np.asarray(info.k),
+        np.asarray(info.p),
+        scale=(width / source_width, height / source_height),
+        offset=(roi.x_offset, roi.y_offset),
+    )
+    return CameraInfo(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model=info.distortion_model,
+        d=info.d,
+        r=info.r,
+        k=k,
+        p=p,
+    )

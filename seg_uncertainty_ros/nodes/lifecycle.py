@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""A lifecycle node that survives wrong requests and bad input, and says what was wrong."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.nodes.parameters import Parameter
+from seg_uncertainty_ros.nodes.parameters import Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Mapping
+
+    from lifecycle_msgs.srv import ChangeState
+    from rclpy.lifecycle import LifecycleState
+
+AUTOSTART = Parameter(
+    'autostart',
+    default=True,
+    description='Configure and activate at the start; false leaves it to a lifecycle manager.',
+    applied='start',
+)
+
+
+class ManagedNode(LifecycleNode):
+    """Base of our lifecycle nodes; a subclass fills in ``configure`` ... ``clean_up``.
+
+    These hooks return nothing. A ``SegUncertaintyError`` from one is logged as one line, kept in
+    ``problem`` and fails the transition: the node stays where it was. ``clean_up`` must accept
+    a node that is half configured.
+    """
+
+    def __init__(self, name: str, table: Iterable[Parameter], **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.problem = ''
+        self.parameters = Parameters(self, self, (AUTOSTART, *table))
+
+    @property
+    def state(self) -> str:
+        """The lifecycle state: unconfigured, inactive, active, finalized, or one in between."""
+        return self._state_machine.current_state[1]
+
+    def start(self) -> None:
+        """Configure and activate, if ``autostart`` says so."""
+        if not self.parameters['autostart']:
+            self.get_logger().info('autostart is off: waiting for configure and activate')
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def stop(self) -> None:
+        """Leave the state in which threads run and models are held, whatever it is."""
+        if self.state == 'active':
+            self.trigger_deactivate()
+        if self.state == 'inactive':
+            self.trigger_cleanup()
+
+    def configure(self) -> None:
+        """Acquire what the node works with."""
+
+    def activate(self) -> None:
+        """Start to work."""
+
+    def deactivate(self) -> None:
+        """Stop to work."""
+
+    def clean_up(self) -> None:
+        """Release what ``configure`` acquired, even in part."""
+
+    def is_configured(self) -> bool:
+        """Tell whether parameters of the next ``configure`` are in use now."""
+        return self.state in ('inactive', 'active')
+
+    def refuse(self, values: Mapping[str, Any], changed: frozenset[str]) -> str:
+        """Return why these parameter values are refused together, or an empty string."""
+        return ''
+
+    def apply(self, values: Mapping[str, Any], changed: frozenset[str]) -> None:
+        """Use the new values of live parameters."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run ``configure``; undo it where it fails."""
+        result = self._attempt('configure', self.configure)
+        if result == TransitionCallbackReturn.SUCCESS:
+            return super().on_configure(state)
+        self._attempt('clean up', self.clean_up, forget=False)
+        return result
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the publishers, then run ``activate``."""
+        super().on_activate(state)
+        result = self._attempt('activate', self.activate)
+        if result != TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run ``deactivate``, then close the publishers."""
+        result = self._attempt('deactivate', self.deactivate)
+        super().on_deactivate(state)
+        return result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run ``clean_up``."""
+        super().on_cleanup(state)
+        return self._attempt('clean up', self.clean_up)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and release everything; the process lives on, finalized."""
+        if state.label == 'active':
+            self.on_deactivate(state)
+        return self.on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Come back unconfigured from a transition that failed by our mistake."""
+        if state.label == 'active':
+            self._attempt('deactivate', self.deactivate, forget=False)
+            super().on_deactivate(state)
+        return self._attempt('clean up', self.clean_up, forget=False)
+
+    def _attempt(
+        self, what: str, hook: Callable[[], None], *, forget: bool = True
+    ) -> TransitionCallbackReturn:
+        if forget:
+            self.problem = ''
+        try:
+            hook()
+        except SegUncertaintyError as error:
+            self.problem = str(error)
+            self.get_logger().error(f'{what} failed: {error}')
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            self.problem = f'{type(error).__name__}: {error}'
+            self.get_logger().error(f'{what} failed:\n{traceback.format_exc()}')
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    # The name of a private method of rclpy, which raises out of `spin` for a transition that the
+    # present state does not offer.
+    def _LifecycleNodeMixin__on_change_state(  # noqa: N802
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        wanted = request.transition
+        offered = [
+            (transition[0], transition[1])
+            for transition in self._state_machine.available_transitions
+        ]
+        if wanted.label:
+            possible = wanted.label in [label for _, label in offered]
+        else:
+            possible = wanted.id in [id_ for id_, _ in offered]
+        if not possible:
+            self.get_logger().error(
+                f'transition {wanted.label or wanted.id} is not possible in state {self.state}; '
+                f'possible: {", ".join(label for _, label in offered) or "none"}'
+            )
+            response.success = False
+            return response
+        return super()._LifecycleNodeMixin__on_change_state(request, response)
+
+
+def overridable() -> QoSOverridingOptions:
+    """Return the option that lets ``qos_overrides`` set history, depth and reliability."""
+    return QoSOverridingOptions.with_default_policies()

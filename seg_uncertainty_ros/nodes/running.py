@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Run one node in this process until it is done or told to stop."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import get_logger
+
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.nodes import transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Sequence
+
+# How soon a finished node ends its process (s).
+PERIOD_S = 0.2
+
+
+class Runnable(Protocol):
+    """A node that ``run`` can start and stop."""
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def stop(self) -> None:
+        """End every thread and release everything."""
+
+
+def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> int:
+    """Create a node and spin it; return the exit status of the process.
+
+    The node may have ``exit_status`` (int or None): as soon as it is an int, the process ends
+    with it.
+    """
+    transport.prepare()
+    rclpy.init(args=None if args is None else list(args))
+    try:
+        node = create()
+    except SegUncertaintyError as error:
+        get_logger('seg_uncertainty_ros').fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
+    for shortcoming in transport.shortcomings():
+        node.get_logger().warning(shortcoming)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    status = None
+    try:
+        node.start()
+        while rclpy.ok() and status is None:
+            executor.spin_once(timeout_sec=PERIOD_S)
+            status = getattr(node, 'exit_status', None)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.stop()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return status or 0
+
+
+def exit_with(create: Callable[[], Runnable]) -> None:
+    """Run a node with the arguments of the command line and exit; for console scripts."""
+    sys.exit(run(create))
