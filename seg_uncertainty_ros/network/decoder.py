@@ -44,7 +44,10 @@ class PyramidDecoder(nn.Module):
         top = self.laterals[-1](features[-1]) + self.context(features[-1])
         top = self.smooth[-1](top)
         for lateral, smooth, feature in zip(
-            reversed(self.laterals[:-1]), reversed(self.smooth[:-1]), reversed(features[:-1])
+            reversed(self.laterals[:-1]),
+            reversed(self.smooth[:-1]),
+            reversed(features[:-1]),
+            strict=True,
         ):
             up = F.interpolate(top, scale_factor=2.0, mode='bilinear', align_corners=False)
             top = smooth(lateral(feature) + up)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from seg_uncertainty_ros.classes import CAMVID
@@ -21,6 +20,7 @@ from seg_uncertainty_ros.training.taxonomy import IDD_OFFSET
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     Image = NDArray[np.uint8]

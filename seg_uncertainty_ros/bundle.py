@@ -1,0 +1,234 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""A model bundle: one directory with everything that belongs to a model.
+
+``bundle.json`` is the manifest (schema: ``bundle.schema.json``); it names each file with its size
+and sha256. Nodes and commands take the path of a bundle and nothing else about the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import jsonschema
+
+from seg_uncertainty_ros.classes import ClassInfo
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.shift.reference import Reference
+from seg_uncertainty_ros.shift.reference import ReferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANIFEST = 'bundle.json'
+GRAPH = 'graph.onnx'
+REFERENCE = 'reference.npz'
+MODEL_CARD = 'MODEL_CARD.md'
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+class BundleError(SegUncertaintyError):
+    """A bundle cannot be used; the message names the file, the field and the value."""
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """An anomaly score of the graph; ``knots``: raw scores at the equidistant values 0..1."""
+
+    name: str
+    description: str
+    knots: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A warning is raised at ``enter`` and ends at ``exit``; ``reason`` says where they come from."""
+
+    enter: float
+    exit: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model and all that is known about it; the id of a class is its index."""
+
+    path: Path
+    name: str
+    version: str
+    geometry: Geometry
+    classes: tuple[ClassInfo, ...]
+    temperature: float
+    scores: tuple[ScoreInfo, ...]
+    default_score: str
+    thresholds: Mapping[str, Threshold]
+    reference: Reference
+    provenance: Mapping[str, Any]
+    digest: str
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file."""
+        return self.path / GRAPH
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the scores in the order of the graph's output."""
+        return tuple(score.name for score in self.scores)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Bundle:
+        """Read and validate the bundle in the directory ``path``.
+
+        Raises:
+            BundleError: missing or unreadable, against the schema, inconsistent, or a file whose
+                size or sha256 is not the manifest's.
+
+        """
+        path = Path(path)
+        data = _read_manifest(path)
+        manifest = _parse_manifest(path / MANIFEST, data)
+        for name, entry in manifest['files'].items():
+            _check_file(path / name, entry)
+        try:
+            reference = Reference.load(path / REFERENCE)
+        except ReferenceError as error:
+            raise BundleError(str(error)) from error
+        return cls(
+            path=path,
+            name=manifest['name'],
+            version=manifest['version'],
+            geometry=Geometry(**manifest['geometry']),
+            classes=tuple(ClassInfo(c['name'], tuple(c['color'])) for c in manifest['classes']),
+            temperature=manifest['temperature'],
+            scores=tuple(
+                ScoreInfo(s['name'], s['description'], tuple(s['knots']))
+                for s in manifest['scores']
+            ),
+            default_score=manifest['default_score'],
+            thresholds={k: Threshold(**v) for k, v in manifest['thresholds'].items()},
+            reference=reference,
+            provenance=manifest['provenance'],
+            digest=hashlib.sha256(data).hexdigest(),
+        )
+
+    def write(self) -> Bundle:
+        """Write the manifest and the reference beside the graph and model card already in ``path``.
+
+        Returns the bundle as loaded again, so that what was written is known to be valid.
+        """
+        self.reference.save(self.path / REFERENCE)
+        names = (GRAPH, REFERENCE, MODEL_CARD)
+        manifest = {
+            'format': 1,
+            'name': self.name,
+            'version': self.version,
+            'geometry': asdict(self.geometry),
+            'classes': [asdict(info) for info in self.classes],
+            'temperature': self.temperature,
+            'scores': [asdict(score) for score in self.scores],
+            'default_score': self.default_score,
+            'thresholds': {k: asdict(v) for k, v in self.thresholds.items()},
+            'provenance': dict(self.provenance),
+            'files': {name: _describe(self.path / name) for name in names},
+        }
+        text = json.dumps(manifest, indent=2, allow_nan=False) + '\n'
+        (self.path / MANIFEST).write_text(text, encoding='utf-8')
+        return Bundle.load(self.path)
+
+
+def default_bundle_path() -> Path:
+    """Return the path of the bundle that ships with the package."""
+    return Path(__file__).parent / 'models' / 'default'
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {'sha256': _sha256(path), 'bytes': path.stat().st_size}
+
+
+def _read_manifest(path: Path) -> bytes:
+    manifest = path / MANIFEST
+    if not path.is_dir():
+        msg = f'{path}: no such bundle (a bundle is a directory with {MANIFEST})'
+        raise BundleError(msg)
+    try:
+        with manifest.open('rb') as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        msg = f'{manifest}: unreadable: {error.strerror}'
+        raise BundleError(msg) from error
+    if len(data) > MAX_MANIFEST_BYTES:
+        msg = f'{manifest}: more than {MAX_MANIFEST_BYTES} bytes'
+        raise BundleError(msg)
+    return data
+
+
+def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
+    """Check against the schema and for what a schema cannot say."""
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        msg = f'{source}: not JSON: {error}'
+        raise BundleError(msg) from error
+    schema = json.loads(Path(__file__).with_name('bundle.schema.json').read_text('utf-8'))
+    validator = jsonschema.Draft202012Validator(schema)
+    if error := jsonschema.exceptions.best_match(validator.iter_errors(manifest)):
+        where = '.'.join(str(part) for part in error.absolute_path) or 'manifest'
+        msg = f'{source}: {where}: {error.message[:200]}'
+        raise BundleError(msg)
+    if problem := _inconsistency(manifest):
+        msg = f'{source}: {problem}'
+        raise BundleError(msg)
+    return manifest
+
+
+def _inconsistency(manifest: dict[str, Any]) -> str | None:
+    for key in ('classes', 'scores'):
+        names = [entry['name'] for entry in manifest[key]]
+        if len(set(names)) < len(names):
+            return (
+                f'{key}: names occur twice: {sorted(n for n in set(names) if names.count(n) > 1)}'
+            )
+    names = [score['name'] for score in manifest['scores']]
+    if manifest['default_score'] not in names:
+        return f'default_score: {manifest["default_score"]!r} is none of {names}'
+    for score in manifest['scores']:
+        knots = score['knots']
+        if len(knots) != len(manifest['scores'][0]['knots']):
+            return f'scores.{score["name"]}.knots: {len(knots)} values, the first score has more or less'
+        # NaN compares false: it is caught here too, as Python's JSON reads it.
+        if not all(a < b for a, b in pairwise(knots)) or not isfinite(knots[0] + knots[-1]):
+            return f'scores.{score["name"]}.knots: not finite and strictly increasing'
+    for name, threshold in manifest['thresholds'].items():
+        if not isfinite(threshold['enter'] + threshold['exit']):
+            return f'thresholds.{name}: not finite'
+    return None
+
+
+def _check_file(path: Path, entry: dict[str, Any]) -> None:
+    if not path.is_file():
+        msg = f'{path}: missing, the manifest names it'
+        raise BundleError(msg)
+    if (size := path.stat().st_size) != entry['bytes']:
+        msg = f'{path}: {size} bytes, the manifest says {entry["bytes"]}'
+        raise BundleError(msg)
+    if (digest := _sha256(path)) != entry['sha256']:
+        msg = f'{path}: sha256 {digest[:12]}…, the manifest says {entry["sha256"][:12]}…'
+        raise BundleError(msg)

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The deployed graph: from a uint8 camera image to uint8 planes and raw scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from seg_uncertainty_ros.scores import SCORES
+from seg_uncertainty_ros.scores.evidence import Evidence
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seg_uncertainty_ros.network.segmenter import Segmenter
+
+INPUTS = ('image', 'score_index')
+OUTPUTS = ('labels', 'confidence', 'anomaly', 'embedding', 'scores')
+
+
+class ScoreScale(nn.Module):
+    """Monotone, piecewise linear map of each raw score onto 0..1.
+
+    ``knots`` KxM, rows strictly increasing: score k reaches the value m/(M − 1) at knots[k, m].
+    docs/architecture.md, principle 4, says what a value means.
+    """
+
+    def __init__(self, knots: Tensor) -> None:
+        super().__init__()
+        self.register_buffer('lower', knots[:, :-1].clone())
+        self.register_buffer('inverse_width', 1.0 / (knots[:, 1:] - knots[:, :-1]))
+
+    def forward(self, score: Tensor, index: Tensor) -> Tensor:
+        """Map a score HxW of the kind ``index`` (int64 scalar) to HxW in 0..1."""
+        lower = self.lower[index].view(-1, 1, 1)
+        inverse = self.inverse_width[index].view(-1, 1, 1)
+        return ((score - lower) * inverse).clamp(0.0, 1.0).mean(dim=0)
+
+
+def to_uint8(plane: Tensor) -> Tensor:
+    """Return 0..1 as 0..255."""
+    return (plane * 255.0).round().to(torch.uint8)
+
+
+class DeployedGraph(nn.Module):
+    """Normalise, network, temperature, softmax, confidence, scores, labels, embedding.
+
+    Args:
+        segmenter: the trained network.
+        knots: KxM, scale of each score of SCORES.
+        temperature: T > 0 of p = softmax(y / T) (Guo et al., ICML 2017).
+
+    """
+
+    def __init__(self, segmenter: Segmenter, knots: Tensor, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.scores = nn.ModuleList(score() for score in SCORES.values())
+        self.scale = ScoreScale(knots)
+        self.temperature = temperature
+
+    def raw(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tempered logits 1xSxhxw, scores Kxhxw and embedding D of a uint8 HxWx3 BGR."""
+        # TensorRT wants a uint8 input to meet a cast before anything else.
+        prediction = self.segmenter(image.float().permute(2, 0, 1).unsqueeze(0))
+        logits = prediction.logits / self.temperature
+        evidence = Evidence.of(logits, prediction.features)
+        scores = torch.cat([score(evidence) for score in self.scores])
+        return logits, scores, prediction.embedding[0]
+
+    def forward(self, image: Tensor, score_index: Tensor) -> tuple[Tensor, ...]:
+        """Run the graph.
+
+        Args:
+            image: uint8 HxWx3 BGR; H and W are multiples of 32.
+            score_index: int64 scalar, the score of the anomaly plane.
+
+        Returns:
+            labels uint8 H/2xW/2; confidence (max p) and anomaly uint8 H/4xW/4, 0..255 for 0..1;
+            embedding float32 D; scores float32 KxH/4xW/4.
+
+        """
+        logits, scores, embedding = self.raw(image)
+        fine = F.interpolate(logits, scale_factor=2.0, mode='bilinear', align_corners=False)
+        labels = fine.argmax(dim=1)[0].to(torch.uint8)
+        confidence = to_uint8(1.0 - scores[0])
+        anomaly = to_uint8(self.scale(scores[score_index], score_index))
+        return labels, confidence, anomaly, embedding, scores

@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The only way a frame is processed: in the node, in the commands and in the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from seg_uncertainty_ros.bundle import Bundle
+    from seg_uncertainty_ros.frames import Frame
+    from seg_uncertainty_ros.runtime.outputs import Runtime
+
+PlaneSize = Literal['camera', 'network']
+
+
+class PipelineError(SegUncertaintyError):
+    """A frame or a setting that the pipeline refuses; the message names field and value."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that a frame took: resize, graph, resize of the planes."""
+
+    pre_s: float
+    infer_s: float
+    post_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from frame to planes."""
+        return self.pre_s + self.infer_s + self.post_s
+
+
+@dataclass(frozen=True)
+class Result:
+    """Planes of one frame, all HxW of the camera or of the network.
+
+    ``mask`` uint8 class ids; ``confidence`` and ``anomaly`` uint8, 0..255 for 0..1 on their fixed
+    scale; ``embedding`` float32 D; ``scores`` raw float32 planes by name, only where asked for.
+    """
+
+    mask: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    anomaly: NDArray[np.uint8]
+    embedding: NDArray[np.float32]
+    scores: Mapping[str, NDArray[np.float32]] | None
+    timings: Timings
+
+
+class Pipeline:
+    """A bundle's graph behind ``process``.
+
+    Args:
+        bundle: the model.
+        score: name of the score of the anomaly plane; None for the bundle's default.
+        plane_size: planes as large as the camera's image or as the network's input.
+        threads: of the runtime; 0 for all cores.
+
+    Raises:
+        PipelineError: an unknown score or plane size.
+        GraphError: the graph cannot be run.
+
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        score: str | None = None,
+        plane_size: PlaneSize = 'camera',
+        threads: int = 0,
+    ) -> None:
+        if plane_size not in ('camera', 'network'):
+            msg = f"plane_size: {plane_size!r} is none of 'camera', 'network'"
+            raise PipelineError(msg)
+        self.bundle = bundle
+        self.plane_size = plane_size
+        self.anomaly_score = score or bundle.default_score
+        self.runtime: Runtime = OnnxRuntime(bundle, threads)
+
+    @property
+    def anomaly_score(self) -> str:
+        """Name of the score that feeds the anomaly plane; can be set between any two frames."""
+        return self.bundle.score_names[self._score_index]
+
+    @anomaly_score.setter
+    def anomaly_score(self, name: str) -> None:
+        names = self.bundle.score_names
+        if name not in names:
+            msg = f'anomaly_score: {name!r} is none of {", ".join(names)}'
+            raise PipelineError(msg)
+        self._score_index = names.index(name)
+
+    def process(self, frame: Frame, *, keep_scores: bool = False) -> Result:
+        """Segment a frame.
+
+        Raises:
+            PipelineError: the image is not uint8 HxWx3 with at least one pixel.
+            GraphError: the runtime failed on this frame.
+
+        """
+        image = frame.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            msg = f'image: {image.dtype} {image.shape}, expected uint8 HxWx3'
+            raise PipelineError(msg)
+        start = perf_counter()
+        height, width = image.shape[:2]
+        rows, columns = self.bundle.geometry.network_size(height, width)
+        network_input = _resize(image, (columns, rows), _quality(image, rows))
+        prepared = perf_counter()
+        outputs = self.runtime.run(network_input, self._score_index)
+        inferred = perf_counter()
+        size = (width, height) if self.plane_size == 'camera' else (columns, rows)
+        mask = _resize(outputs.labels, size, cv2.INTER_NEAREST)
+        confidence = _resize(outputs.confidence, size, cv2.INTER_LINEAR)
+        anomaly = _resize(outputs.anomaly, size, cv2.INTER_LINEAR)
+        scores = None
+        if keep_scores:
+            planes = zip(self.bundle.score_names, outputs.scores, strict=True)
+            scores = {name: _resize(plane, size, cv2.INTER_LINEAR) for name, plane in planes}
+        done = perf_counter()
+        timings = Timings(prepared - start, inferred - prepared, done - inferred)
+        return Result(mask, confidence, anomaly, outputs.embedding, scores, timings)
+
+
+def _quality(image: NDArray[np.uint8], rows: int) -> int:
+    # Bilinear sampling aliases below half size; area averaging costs more and is not needed above.
+    return cv2.INTER_AREA if 2 * rows <= image.shape[0] else cv2.INTER_LINEAR
+
+
+def _resize(plane: NDArray, size: tuple[int, int], interpolation: int) -> NDArray:
+    if plane.shape[1::-1] == size:
+        return np.ascontiguousarray(plane)
+    return cv2.resize(plane, size, interpolation=interpolation)

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Run a bundle's graph: ONNX Runtime on the CPU."""

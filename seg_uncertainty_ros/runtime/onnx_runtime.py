@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Runtime on the CPU, the default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from seg_uncertainty_ros.runtime.outputs import Outputs
+from seg_uncertainty_ros.runtime.outputs import GraphError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from seg_uncertainty_ros.bundle import Bundle
+
+INPUTS = {'image': 'tensor(uint8)', 'score_index': 'tensor(int64)'}
+
+
+class OnnxRuntime:
+    """A session over a bundle's graph; ``threads`` 0 lets ONNX Runtime use every core."""
+
+    name = 'onnxruntime-cpu'
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Spinning workers would take the cores that conversion and transport need.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.graph), options, providers=['CPUExecutionProvider']
+            )
+        except Exception as error:  # ONNX Runtime has no public base class of its errors
+            msg = f'{bundle.graph}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}'
+            raise GraphError(msg) from error
+        self._check(bundle)
+
+    def _check(self, bundle: Bundle) -> None:
+        inputs = {value.name: value.type for value in self._session.get_inputs()}
+        if inputs != INPUTS:
+            msg = f'{bundle.graph}: inputs {inputs}, expected {INPUTS}'
+            raise GraphError(msg)
+        shapes = {value.name: value.shape for value in self._session.get_outputs()}
+        if tuple(shapes) != Outputs._fields:
+            msg = f'{bundle.graph}: outputs {tuple(shapes)}, expected {Outputs._fields}'
+            raise GraphError(msg)
+        for output, size, where in (
+            ('embedding', bundle.reference.size, 'the reference'),
+            ('scores', len(bundle.scores), 'the manifest'),
+        ):
+            if shapes[output][0] != size:
+                msg = f'{bundle.graph}: {output} has {shapes[output][0]} values, {where} {size}'
+                raise GraphError(msg)
+
+    def run(self, image: NDArray[np.uint8], score_index: int) -> Outputs:
+        """Run the graph on a uint8 HxWx3 BGR image of the network's size."""
+        feeds = {'image': image, 'score_index': np.array(score_index, dtype=np.int64)}
+        try:
+            return Outputs(*self._session.run(Outputs._fields, feeds))
+        except Exception as error:
+            msg = f'ONNX Runtime failed on {image.shape}: {str(error).splitlines()[0]}'
+            raise GraphError(msg) from error

@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Dispersion of the softmax: max softmax, entropy, margin."""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seg_uncertainty_ros.scores.evidence import Evidence
+
+
+class MaxSoftmax(nn.Module):
+    """1 − max p, 0..1 − 1/S (Hendrycks and Gimpel, ICLR 2017)."""
+
+    description = '1 - max softmax'
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """Return the score, NxHxW."""
+        return evidence.rest / evidence.total
+
+
+class Entropy(nn.Module):
+    """−Σ p log p / log S, 0..1 (Chan et al., ICCV 2021)."""
+
+    description = 'softmax entropy over log S'
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """Return the score, NxHxW; log Σe − Σ e·y / Σe, where the maximum's y is 0."""
+        expected = (evidence.others * evidence.shifted).sum(dim=1) / evidence.total
+        return (evidence.total.log() - expected) / log(evidence.classes)
+
+
+class Margin(nn.Module):
+    """1 − max p + second max p, 0..1."""
+
+    description = '1 - max softmax + second softmax'
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """Return the score, NxHxW."""
+        return (evidence.rest + evidence.others.amax(dim=1)) / evidence.total
