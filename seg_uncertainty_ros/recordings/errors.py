@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with a recording."""
+
+from __future__ import annotations
+
+from seg_uncertainty_ros.errors import SegUncertaintyError
+
+
+class SourceError(SegUncertaintyError):
+    """A recording that cannot be read, or not to its end; the message names path and reason."""
+
+
+class SinkError(SegUncertaintyError):
+    """A recording that cannot be written; the message names path and reason."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message in one line, or its type's name where it has none."""
+    return ' '.join(str(error).split()).rstrip('.') or type(error).__name__

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages without ROS: the Jazzy types of rosbags, and frames out of image messages."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from rosbags.typesys import Stores
+from rosbags.typesys import get_typestore
+
+from seg_uncertainty_ros.encodings import decode_compressed
+from seg_uncertainty_ros.encodings import decode_image
+from seg_uncertainty_ros.frames import Frame
+
+if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
+
+IMAGE = 'sensor_msgs/msg/Image'
+COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
+IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
+
+
+@cache
+def typestore() -> Typestore:
+    """Return the message types of ROS 2 Jazzy."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def decode_frame(data: bytes, msgtype: str, received_ns: int) -> Frame:
+    """Return the frame of a serialized Image or CompressedImage.
+
+    Its stamp is the header's, or ``received_ns`` where the driver left that zero. Raises
+    FrameError, or what rosbags raises on bytes that are no such message.
+    """
+    message = typestore().deserialize_cdr(data, msgtype)
+    if msgtype == IMAGE:
+        image = decode_image(
+            message.data,
+            height=message.height,
+            width=message.width,
+            encoding=message.encoding,
+            step=message.step,
+            is_bigendian=message.is_bigendian,
+        )
+    else:
+        image = decode_compressed(message.data, message.format)
+    stamp = message.header.stamp
+    return Frame(
+        image,
+        stamp.sec * 10**9 + stamp.nanosec or received_ns,
+        message.header.frame_id,
+    )
