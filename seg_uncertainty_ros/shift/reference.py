@@ -27,7 +27,7 @@ MIN_FRAMES = 8
 MAX_FOLDS = 8
 
 
-class ShiftError(SegUncertaintyError):
+class ReferenceError(SegUncertaintyError):  # noqa: A001, the name of what is wrong
     """Reference statistics that cannot be used; the message names the key and the value."""
 
 
@@ -72,7 +72,7 @@ class Reference:
         domains, size, kept = len(self.names), np.size(self.weight), np.shape(self.variances)[-1:]
         if not domains or not all(self.names) or len(set(self.names)) != domains:
             msg = f'names: {list(self.names)!r}, expected one or more different domain names'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         shapes: dict[str, tuple[int, ...]] = {
             'weight': (size,),
             'mean': (domains, size),
@@ -88,19 +88,19 @@ class Reference:
             array = _as_kind(key, getattr(self, key), kind)
             if array.shape != shape or not size:
                 msg = f'{key}: shape {array.shape}, expected {shape}'
-                raise ShiftError(msg)
+                raise ReferenceError(msg)
             if not np.isfinite(array).all():
                 msg = f'{key}: {array[~np.isfinite(array)][0]}, expected finite numbers'
-                raise ShiftError(msg)
+                raise ReferenceError(msg)
             if key not in {'mean', 'basis', 'weight'} and (array <= 0).any():
                 msg = f'{key}: {array[array <= 0][0]}, expected positive numbers'
-                raise ShiftError(msg)
+                raise ReferenceError(msg)
             object.__setattr__(self, key, array)
         if (self.weight < 0).any() or not self.weight.any():
             msg = (
                 f'weight: from {self.weight.min()} to {self.weight.max()}, expected >= 0, some > 0'
             )
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
 
     @property
     def size(self) -> int:
@@ -113,10 +113,10 @@ class Reference:
         vector = vector.mean(axis=0) if vector.ndim == 2 else vector
         if vector.shape != (self.size,):
             msg = f'embedding: shape {vector.shape}, expected ({self.size},)'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         if not np.isfinite(vector).all():
             msg = f'embedding: {vector[~np.isfinite(vector)][0]}, expected finite numbers'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         centred = (vector - self.mean) * self.weight
         along = np.matmul(centred[:, None, :], self.basis)[:, 0, :]
         distance = _mahalanobis(centred, along, self.variances, self.residual)
@@ -157,16 +157,16 @@ class Reference:
         """
         if not drives:
             msg = 'drives: none, expected one or more domains'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         if not 0.0 < quantile < 1.0:
             msg = f'quantile: {quantile}, expected between 0 and 1'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         if components < 1:
             msg = f'components: {components}, expected at least 1'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         if isinstance(window, Mapping) and (missing := set(drives) - set(window)):
             msg = f'window: nothing for {min(missing)}, expected frames for each domain'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         windows = dict(window) if isinstance(window, Mapping) else dict.fromkeys(drives, window)
         checked = _check_drives(drives, windows)
         weight = _weight([np.concatenate(arrays) for arrays in checked.values()])
@@ -208,32 +208,32 @@ class Reference:
 
     @classmethod
     def load(cls, path: Path) -> Reference:
-        """Read what ``save`` wrote; raise ShiftError naming path, key and value."""
+        """Read what ``save`` wrote; raise ReferenceError naming path, key and value."""
         try:
             with path.open('rb') as file:
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):
                     msg = f'{path}: not an .npz archive'
-                    raise ShiftError(msg)
+                    raise ReferenceError(msg)
                 if missing := {'format', 'names', *_ARRAYS} - set(archive.files):
                     msg = f'{path}: {min(missing)}: missing'
-                    raise ShiftError(msg)
+                    raise ReferenceError(msg)
                 arrays = {key: archive[key] for key in ('format', 'names', *_ARRAYS)}
         except (OSError, EOFError, ValueError, KeyError, BadZipFile, ZlibError) as err:
             msg = f'{path}: cannot be read: {err}'
-            raise ShiftError(msg) from err
+            raise ReferenceError(msg) from err
         version, names = arrays.pop('format'), arrays.pop('names')
         if version.shape != () or version != FORMAT:
             msg = f'{path}: format: {version}, expected {FORMAT}'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         if names.ndim != 1 or names.dtype.kind != 'U':
             msg = f'{path}: names: {names.dtype} of shape {names.shape}, expected a list of text'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         try:
             return cls(names=tuple(names.tolist()), **arrays)
-        except ShiftError as err:
+        except ReferenceError as err:
             msg = f'{path}: {err}'
-            raise ShiftError(msg) from None
+            raise ReferenceError(msg) from None
 
 
 _ARRAYS = (
@@ -252,7 +252,7 @@ def _as_kind(key: str, value: ArrayLike, kind: type[np.generic]) -> NDArray[np.g
     array = np.asarray(value)
     if array.dtype.kind not in 'fiu':
         msg = f'{key}: {array.dtype}, expected numbers'
-        raise ShiftError(msg)
+        raise ReferenceError(msg)
     with np.errstate(over='ignore', invalid='ignore'):
         return array.astype(kind)
 
@@ -266,19 +266,19 @@ def _check_drives(
     for name, arrays in drives.items():
         if windows[name] < 1:
             msg = f'window: {windows[name]} for {name}, expected at least 1 frame'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
         checked[name] = [np.asarray(array, np.float64) for array in arrays]
         for index, array in enumerate(checked[name]):
             if array.ndim != 2 or 0 in array.shape or size not in {None, array.shape[1]}:
                 msg = f'{name}: drive {index}: shape {array.shape}, expected (n, {size or "D"})'
-                raise ShiftError(msg)
+                raise ReferenceError(msg)
             if not np.isfinite(array).all():
                 msg = f'{name}: drive {index}: {array[~np.isfinite(array)][0]}, expected finite'
-                raise ShiftError(msg)
+                raise ReferenceError(msg)
             size = array.shape[1]
         if (count := sum(map(len, checked[name]))) < MIN_FRAMES:
             msg = f'{name}: {count} frames, expected at least {MIN_FRAMES}'
-            raise ShiftError(msg)
+            raise ReferenceError(msg)
     return checked
 
 
@@ -295,7 +295,7 @@ def _weight(domains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     lives = scale > 1e-6 * largest
     if not lives.any():
         msg = 'embedding: every dimension is constant, expected some that change'
-        raise ShiftError(msg)
+        raise ReferenceError(msg)
     return np.divide(1.0, scale, out=np.zeros_like(scale), where=lives)
 
 
