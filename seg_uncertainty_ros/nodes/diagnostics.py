@@ -20,6 +20,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_msgs.msg import KeyValue
 from rclpy.clock import Clock
 from rclpy.clock import ClockType
+from rclpy.duration import Duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,10 @@ class Diagnostics:
             )
         self._publisher.publish(message)
 
+    def flush(self, timeout_s: float = 1.0) -> None:
+        """Wait until every reliable subscriber has what was published, for the last message."""
+        self._publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+
 
 def _text(value: Any) -> str:
     if value is None:
@@ -120,15 +125,12 @@ class Rate:
         self._moments.append(moment)
 
     def value(self, now: float) -> float:
-        """Return events a second; it falls while nothing comes."""
+        """Return events a second; 0 once nothing came for a while."""
         moments = list(self._moments)
-        if len(moments) < 2:
+        if len(moments) < 2 or moments[-1] <= moments[0]:
             return 0.0
-        # Behind the last event at least the usual pause has to pass before the rate falls.
         pause = (moments[-1] - moments[0]) / (len(moments) - 1)
-        return (len(moments) - 1) / max(
-            moments[-1] - moments[0] + max(0.0, now - moments[-1] - 2 * pause), 1e-9
-        )
+        return 0.0 if now - moments[-1] > max(1.0, 5.0 * pause) else 1.0 / pause
 
 
 class StampGaps:

@@ -58,11 +58,13 @@ class ManagedNode(LifecycleNode):
             self.trigger_activate()
 
     def stop(self) -> None:
-        """Leave the state in which threads run and models are held, whatever it is."""
+        """End threads and release models at the end of the process, in whatever state.
+
+        Without transitions: ROS may have been shut down already.
+        """
         if self.state == 'active':
-            self.trigger_deactivate()
-        if self.state == 'inactive':
-            self.trigger_cleanup()
+            self._attempt('deactivate', self.deactivate)
+        self._attempt('clean up', self.clean_up)
 
     def configure(self) -> None:
         """Acquire what the node works with."""

@@ -1,0 +1,512 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The node ``monitor``: planes in, warnings with reasons out."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from math import isfinite
+from typing import TYPE_CHECKING
+from typing import Any
+
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float32
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.bundle import default_bundle_path
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.monitor.assessment import Observation
+from seg_uncertainty_ros.monitor.config import WARNINGS
+from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.monitor.config import MonitorError
+from seg_uncertainty_ros.monitor.hysteresis import jumped_back
+from seg_uncertainty_ros.monitor.monitor import Monitor
+from seg_uncertainty_ros.nodes import conversions
+from seg_uncertainty_ros.nodes import diagnostics
+from seg_uncertainty_ros.nodes.diagnostics import Complaints
+from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
+from seg_uncertainty_ros.nodes.diagnostics import Status
+from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
+from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
+from seg_uncertainty_ros.nodes.lifecycle import overridable
+from seg_uncertainty_ros.nodes.parameters import Parameter
+from seg_uncertainty_ros.nodes.running import exit_with
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rclpy.clock import TimeJump
+    from rclpy.publisher import Publisher
+    from std_msgs.msg import Header
+
+    from seg_uncertainty_ros.monitor.assessment import Assessment
+
+try:
+    from vision_msgs.msg import Detection2D
+    from vision_msgs.msg import Detection2DArray
+    from vision_msgs.msg import ObjectHypothesisWithPose
+except ImportError:
+    Detection2DArray = None
+
+PLANES = ('mask', 'confidence', 'anomaly', 'embedding')
+FROM_BUNDLE = -1.0
+TICK_S = 0.1
+
+_LEVELS = {
+    'OK': diagnostics.OK,
+    'WARN': diagnostics.WARN,
+    'ERROR': diagnostics.ERROR,
+    'STALE': diagnostics.STALE,
+}
+_VALUES = {
+    'ood_area': 'fraction of the region of interest that is anomalous',
+    'low_confidence': 'mean confidence of the image; raised below',
+    'domain_shift': 'distance to the reference, 1 is its bound',
+    'stale_input': 'seconds without an image',
+    'latency': 'seconds from the stamp until here',
+}
+
+
+def _warning_rows(name: str) -> tuple[Parameter, ...]:
+    config = getattr(MonitorConfig(), name)
+    return (
+        *(
+            Parameter(
+                f'{name}.{edge}',
+                FROM_BUNDLE if getattr(config, edge) is None else getattr(config, edge),
+                f'{text}: {_VALUES[name]}'
+                + ('; -1: from the bundle' if getattr(config, edge) is None else ''),
+                minimum=FROM_BUNDLE if getattr(config, edge) is None else 0.0,
+                maximum=1e6,
+                applied='live',
+            )
+            for edge, text in (('enter', 'Raise at'), ('exit', 'Clear at'))
+        ),
+        *(
+            Parameter(
+                f'{name}.{hold}',
+                getattr(config, f'{hold}_s'),
+                f'Seconds that it has to last before the warning is {text}.',
+                minimum=0.0,
+                maximum=3600.0,
+                applied='live',
+            )
+            for hold, text in (('hold_on', 'raised'), ('hold_off', 'cleared'))
+        ),
+        Parameter(
+            f'{name}.latch',
+            config.latch,
+            'Keep the warning until ~/reset.',
+            applied='live',
+        ),
+        Parameter(
+            f'{name}.level',
+            config.level,
+            'What the warning makes of the state.',
+            choices=('WARN', 'ERROR'),
+            applied='live',
+        ),
+        Parameter(f'{name}.enabled', config.enabled, 'Judge this at all.', applied='live'),
+    )
+
+
+_DEFAULTS = MonitorConfig()
+
+PARAMETERS = (
+    Parameter('bundle', '', 'Directory of the model bundle; empty: the one that ships.'),
+    *(row for name in WARNINGS for row in _warning_rows(name)),
+    Parameter(
+        'region.classes',
+        list(_DEFAULTS.region.classes),
+        'Classes on which unknown objects count; one empty name: everywhere.',
+        applied='live',
+    ),
+    Parameter(
+        'region.polygon',
+        '',
+        "Where unknown objects count: 'x,y x,y x,y', 0-1 of width and height; empty: everywhere.",
+        applied='live',
+    ),
+    Parameter(
+        'region.min_area',
+        _DEFAULTS.region.min_area,
+        'Less than this fraction of the image is no region of interest.',
+        minimum=0.0,
+        maximum=1.0,
+        applied='live',
+    ),
+    Parameter(
+        'anomaly.threshold',
+        _DEFAULTS.anomaly.threshold,
+        'A pixel at or above this is anomalous: 0.5 is what 1 % of familiar pixels reach.',
+        minimum=0.001,
+        maximum=1.0,
+        applied='live',
+    ),
+    Parameter(
+        'anomaly.min_region',
+        _DEFAULTS.anomaly.min_region,
+        'Least size of a listed region, as a fraction of the region of interest.',
+        minimum=0.0,
+        maximum=1.0,
+        applied='live',
+    ),
+    Parameter(
+        'anomaly.max_regions',
+        _DEFAULTS.anomaly.max_regions,
+        'Most regions listed, the largest first.',
+        minimum=1,
+        maximum=1000,
+        applied='live',
+    ),
+    Parameter(
+        'confidence_in',
+        _DEFAULTS.confidence_in,
+        'Where confidence is averaged.',
+        choices=('image', 'region'),
+        applied='live',
+    ),
+    Parameter(
+        'shift_window',
+        _DEFAULTS.shift_window_s,
+        'Seconds of images that the domain shift looks at.',
+        minimum=0.1,
+        maximum=3600.0,
+        applied='live',
+    ),
+    Parameter(
+        'jump',
+        _DEFAULTS.jump_s,
+        'A gap between stamps of more than these seconds is a jump of time.',
+        minimum=0.1,
+        maximum=86400.0,
+        applied='live',
+    ),
+)
+
+# Parameters whose name in MonitorConfig also holds the unit.
+_RENAMED = {'shift_window': 'shift_window_s', 'jump': 'jump_s'}
+
+
+def config_from(values: Mapping[str, Any]) -> MonitorConfig:
+    """Return the configuration that the node's parameters say; raises ``MonitorError``."""
+    changes: dict[str, Any] = {}
+    for row in PARAMETERS:
+        name, value = row.name, values[row.name]
+        if name == 'bundle':
+            continue
+        if name.endswith(('.hold_on', '.hold_off')):
+            name = f'{name}_s'
+        elif name == 'region.classes':
+            value = tuple(label for label in value if label)
+        elif name == 'region.polygon':
+            value = parse_polygon(value)
+        elif name.endswith(('.enter', '.exit')) and value < 0.0:
+            value = None
+        changes[_RENAMED.get(name, name)] = value
+    return MonitorConfig().with_values(changes)
+
+
+def parse_polygon(text: str) -> tuple[tuple[float, float], ...]:
+    """Return the points of 'x,y x,y x,y'; raises ``MonitorError``."""
+    points = []
+    for part in text.split():
+        try:
+            x, y = map(float, part.split(','))
+        except ValueError as error:
+            msg = f'region.polygon: {part!r}, expected x,y'
+            raise MonitorError(msg) from error
+        points.append((x, y))
+    return tuple(points)
+
+
+class MonitorNode(ManagedNode):
+    """Feeds ``Monitor`` with what ``segmentation`` publishes and tells what it says."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('monitor', PARAMETERS, **kwargs)
+        self._bundle: Bundle | None = None
+        self._monitor: Monitor | None = None
+        self._assessment: Assessment | None = None
+        self._inputs: list[Any] = []
+        self._timer: Any = None
+        self._jumps: Any = None
+        self._last_stamp_ns: int | None = None
+        self._stamps = ExactStamps(PLANES)
+        self._judged = 0
+        self._reported = 0
+        self._complaints = Complaints(self.get_logger().error)
+        self._ood_area = self._output(Float32, 'ood_area')
+        self._domain_shift = self._output(Float32, 'domain_shift')
+        self._state = self._output(String, 'state', DurabilityPolicy.TRANSIENT_LOCAL)
+        self._regions = self._output(Detection2DArray, 'regions') if Detection2DArray else None
+        if self._regions is None:
+            self.get_logger().info(
+                'vision_msgs is not installed: ~/regions is not published, ~/state has them'
+            )
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        self.diagnostics = Diagnostics(
+            self, self.resolve_topic_name('segmentation/mask'), {'trust': self._status}
+        )
+
+    # Lifecycle
+
+    def configure(self) -> None:
+        """Load the bundle and take the thresholds."""
+        self._bundle = Bundle.load(self.parameters['bundle'] or default_bundle_path())
+        self._monitor = self._create_monitor(self.parameters.values)
+
+    def activate(self) -> None:
+        """Listen to the planes."""
+        self._start_anew()
+        self._inputs = [
+            self.create_subscription(
+                Image,
+                f'segmentation/{name}',
+                self._receiver(name),
+                QoSProfile(depth=5),
+                qos_overriding_options=overridable(),
+            )
+            for name in PLANES
+        ]
+        self._timer = self.create_timer(TICK_S, self._tick)
+        # Forward jumps show in the stamps; a clock that only starts late must not count as one.
+        backward = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        )
+        self._jumps = self.get_clock().create_jump_callback(
+            backward, post_callback=self._on_time_jump
+        )
+        self.get_logger().info(f'listening to {self.resolve_topic_name("segmentation/mask")}')
+
+    def deactivate(self) -> None:
+        """Stop to listen."""
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        self.destroy_timer(self._timer)
+        self._jumps.unregister()
+        self._stamps.clear()
+
+    def clean_up(self) -> None:
+        """Forget the bundle and every warning."""
+        self._bundle = self._monitor = self._assessment = None
+
+    def refuse(self, values: Mapping[str, Any], changed: frozenset[str]) -> str:
+        """Refuse thresholds that contradict each other or the bundle."""
+        if not changed:
+            return ''
+        try:
+            if self._bundle is None:
+                config_from(values)
+            else:
+                self._create_monitor(values)
+        except SegUncertaintyError as error:
+            return str(error)
+        return ''
+
+    def apply(self, values: Mapping[str, Any], changed: frozenset[str]) -> None:
+        """Take new thresholds while running; warnings keep their state."""
+        if self._monitor is not None:
+            self._monitor.configure(config_from(values))
+
+    def _create_monitor(self, values: Mapping[str, Any]) -> Monitor:
+        bundle = self._bundle
+        return Monitor(config_from(values), bundle.classes, bundle.thresholds, bundle.reference)
+
+    # Input
+
+    def _receiver(self, name: str) -> Any:
+        return lambda message: self._on_plane(name, message)
+
+    def _on_plane(self, name: str, message: Image) -> None:
+        stamp_ns = conversions.stamp_ns(message.header.stamp)
+        planes = self._stamps.add(name, stamp_ns, message)
+        if planes is None or self._monitor is None:
+            return
+        try:
+            assessment = self._judge(stamp_ns, planes)
+        except SegUncertaintyError as error:
+            self._complaints.add(f'planes rejected: {error}')
+        except Exception as error:
+            self._complaints.add(f'planes failed: {type(error).__name__}: {error}')
+            self.get_logger().debug(traceback.format_exc())
+        else:
+            self._judged += 1
+            self._tell(assessment, planes['mask'].header)
+
+    def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
+        if jumped_back(self._last_stamp_ns, stamp_ns):
+            self._start_anew()
+        self._last_stamp_ns = stamp_ns
+        latency_s = (self._now_ns() - stamp_ns) * 1e-9
+        plausible = 0.0 <= latency_s <= diagnostics.PLAUSIBLE_LATENCY_S
+        return self._monitor.update(
+            Observation(
+                stamp_ns=stamp_ns,
+                mask=conversions.plane_from_image(planes['mask']),
+                confidence=conversions.unit_plane_from_image(planes['confidence']),
+                anomaly=conversions.unit_plane_from_image(planes['anomaly']),
+                embedding=conversions.embedding_from_image(planes['embedding']),
+                latency_s=latency_s if plausible else None,
+            )
+        )
+
+    def _tick(self) -> None:
+        if self._monitor is not None:
+            self._tell(self._monitor.tick(self._now_ns()), None)
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _on_time_jump(self, jump: TimeJump) -> None:
+        self.get_logger().warning(
+            f'time jumped by {jump.delta.nanoseconds * 1e-9:.3f} s: starting anew'
+        )
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        # The tick tells the monitor the node's time first. Stamps of a recording may be far from
+        # it: silence is measured on the node's clock, holds and windows on the stamps.
+        self._stamps.clear()
+        self._last_stamp_ns = None
+        if self._monitor is not None:
+            self._monitor.jump()
+            self._tell(self._monitor.tick(self._now_ns()), None)
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._monitor is None:
+            response.message = f'nothing to reset: the node is {self.state}'
+            return response
+        active = (
+            [warning.name for warning in self._assessment.warnings] if self._assessment else []
+        )
+        self._monitor.reset()
+        self._tell(self._monitor.tick(self._now_ns()), None)
+        response.success = True
+        response.message = f'cleared: {", ".join(active) or "nothing was raised"}'
+        return response
+
+    # Output
+
+    def _output(
+        self,
+        kind: type,
+        name: str,
+        durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
+    ) -> Publisher:
+        return self.create_lifecycle_publisher(
+            kind,
+            f'~/{name}',
+            QoSProfile(depth=1, durability=durability),
+            qos_overriding_options=overridable(),
+        )
+
+    def _tell(self, assessment: Assessment, header: Header | None) -> None:
+        """Publish an assessment; ``header`` is that of the planes, None after a tick."""
+        before, self._assessment = self._assessment, assessment
+        for transition in assessment.transitions:
+            if transition.raised:
+                self.get_logger().warning(f'raised: {transition.message}')
+            else:
+                self.get_logger().info(transition.message)
+        changed = (
+            bool(assessment.transitions) or before is None or before.state != assessment.state
+        )
+        if header is not None:
+            self._publish_number(self._ood_area, assessment.ood_area)
+            self._publish_number(self._domain_shift, assessment.domain_shift)
+            self._publish_regions(assessment, header)
+        if header is not None or changed:
+            self._state.publish(String(data=json.dumps(_finite(assessment.to_dict()))))
+        if changed:
+            self.diagnostics.publish()
+
+    def _publish_number(self, publisher: Publisher, value: float | None) -> None:
+        if value is not None and publisher.get_subscription_count():
+            publisher.publish(Float32(data=float(value)))
+
+    def _publish_regions(self, assessment: Assessment, header: Header) -> None:
+        if self._regions is None or not self._regions.get_subscription_count():
+            return
+        message = Detection2DArray(header=header)
+        for region in assessment.regions:
+            detection = Detection2D(header=header)
+            box = region.box
+            detection.bbox.center.position.x = box.x + (box.width - 1) / 2
+            detection.bbox.center.position.y = box.y + (box.height - 1) / 2
+            detection.bbox.size_x = float(box.width)
+            detection.bbox.size_y = float(box.height)
+            hypothesis = ObjectHypothesisWithPose()
+            hypothesis.hypothesis.class_id = 'unknown'
+            hypothesis.hypothesis.score = float(region.anomaly)
+            detection.results.append(hypothesis)
+            message.detections.append(detection)
+        self._regions.publish(message)
+
+    # Diagnostics
+
+    def _status(self) -> Status:
+        level, message = self._verdict()
+        assessment = self._assessment
+        values: dict[str, Any] = {
+            'state': self.state,
+            'judged': self._judged,
+            'incomplete': self._stamps.incomplete,
+            'rejected': self._complaints.count,
+            'last_rejection': self._complaints.last or 'none',
+        }
+        if assessment is not None:
+            values |= {
+                'trust': assessment.state,
+                'ood_area': _number(assessment.ood_area),
+                'mean_confidence': _number(assessment.mean_confidence),
+                'domain_shift': _number(assessment.domain_shift),
+                'nearest_domain': assessment.nearest_domain,
+                'latency_s': _number(assessment.latency_s),
+                'regions': len(assessment.regions),
+                'notes': '; '.join(assessment.notes) or 'none',
+            }
+            values |= {
+                f'warning.{warning.name}': warning.message for warning in assessment.warnings
+            }
+        return Status(level, message, values)
+
+    def _verdict(self) -> tuple[bytes, str]:
+        if self.problem:
+            return diagnostics.ERROR, self.problem
+        if self.state not in ('active', 'activating') or self._assessment is None:
+            return diagnostics.OK, self.state
+        new, self._reported = self._complaints.count - self._reported, self._complaints.count
+        if new:
+            return diagnostics.ERROR, self._complaints.last
+        return _LEVELS[self._assessment.state], self._assessment.message
+
+
+def _number(value: float | None) -> str:
+    return 'unknown' if value is None else f'{value:.4g}'
+
+
+def _finite(content: Any) -> Any:
+    """Return JSON content with None for numbers that JSON does not have."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not isfinite(content) else content
+
+
+def main() -> None:
+    """Run the node; the console script ``monitor``."""
+    exit_with(MonitorNode)
+
+
+if __name__ == '__main__':
+    main()
