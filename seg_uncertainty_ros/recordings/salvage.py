@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from binascii import crc32
 from contextlib import closing
+from os import fstat
 from pathlib import Path
 from struct import error as struct_error
 from struct import unpack_from
@@ -113,6 +114,7 @@ class _McapScan:
 
     def __init__(self, stream: BinaryIO, name: str, damages: list[str]) -> None:
         self._stream = stream
+        self._size = fstat(stream.fileno()).st_size
         self._name = name
         self._damages = damages
         self._schemas: dict[int, str] = {}
@@ -132,7 +134,8 @@ class _McapScan:
             opcode, size = unpack_from('<BQ', head)
             if opcode == DATA_END:
                 return
-            body = self._stream.read(min(size, sys.maxsize))
+            # A damaged length may be anything: never ask for more than there is.
+            body = self._stream.read(min(size, self._size - self._stream.tell()))
             cut = len(body) < size
             if opcode == CHUNK:
                 yield from self._chunk(body, start, cut=cut)
@@ -144,7 +147,7 @@ class _McapScan:
 
     def _chunk(self, body: bytes, start: int, *, cut: bool) -> Iterator[Record]:
         try:
-            _, _, _, crc, length = unpack_from('<QQQII', body)
+            _, _, plain_size, crc, length = unpack_from('<QQQII', body)
             compression = body[32 : 32 + length].decode()
             (packed_size,) = unpack_from('<Q', body, 32 + length)
         except (struct_error, UnicodeDecodeError) as error:
@@ -167,8 +170,8 @@ class _McapScan:
         elif compression:
             self._damage(start, f'chunk: compression {compression[:20]!r} is unknown')
             return
-        if whole and crc and crc32(packed) != crc:
-            self._damage(start, 'chunk: checksum mismatch')
+        if whole and (len(packed) != plain_size or (crc and crc32(packed) != crc)):
+            self._damage(start, 'chunk: size or checksum mismatch')
             return
         yield from self._chunk_records(packed, start, whole=whole)
 
@@ -217,39 +220,62 @@ def _salvage_sqlite(file: Path, damages: list[str]) -> Iterator[Record]:
         try:
             # Lets SQLite open a file that is shorter than its header says; nothing is written.
             connection.execute('PRAGMA writable_schema=ON')
-            topics = {
-                number: (name, msgtype)
-                for number, name, msgtype in connection.execute(
-                    'SELECT id, name, type FROM topics'
-                )
-            }
+            (page_bytes,) = connection.execute('PRAGMA page_size').fetchone()
+            rows = connection.execute('SELECT id, name, type FROM topics')
+            topics = {number: (name, msgtype) for number, name, msgtype in rows}
         except sqlite3.DatabaseError as error:
             damages.append(f'{file.name}: {one_line(error)}')
             return
-        last = 0
-        while True:
-            try:
-                for number, topic, time_ns, data in _rows(connection, 'id > ? ORDER BY id', last):
-                    last = number
-                    if topic in topics:
-                        yield Record(*topics[topic], time_ns, data)
-            except sqlite3.DatabaseError as error:
-                damages.append(f'{file.name} behind row {last}: {one_line(error)}')
-            else:
+        records = _salvage_rows(connection, topics, file.name, damages)
+        # SQLite fills a page that is cut with zeros: they end up in the last row.
+        yield from _without_last(records) if file.stat().st_size % page_bytes else records
+
+
+def _without_last(records: Iterator[Record]) -> Iterator[Record]:
+    previous = next(records, None)
+    for record in records:
+        yield previous
+        previous = record
+
+
+def _salvage_rows(
+    connection: sqlite3.Connection,
+    topics: dict[int, tuple[str, str]],
+    name: str,
+    damages: list[str],
+) -> Iterator[Record]:
+    last = 0
+    rows = _rows(connection, 'id > ? ORDER BY id', last)
+    while True:
+        try:
+            row = next(rows, None)
+            if row is None:
                 return
-            if (found := _next_row(connection, last)) is None:
+            _check_row(row, last)
+        except (sqlite3.DatabaseError, ValueError) as error:
+            damages.append(f'{name} behind row {last}: {one_line(error)}')
+            row = _next_row(connection, last)
+            if row is None:
                 return
-            last, topic, time_ns, data = found
-            if topic in topics:
-                yield Record(*topics[topic], time_ns, data)
+            rows = _rows(connection, 'id > ? ORDER BY id', row[0])
+        last, topic, time_ns, data = row
+        if topic in topics:
+            yield Record(*topics[topic], time_ns, data)
+
+
+def _check_row(row: tuple[object, ...], last: int) -> None:
+    number, _, time_ns, data = row
+    if not (number > last and isinstance(time_ns, int) and isinstance(data, bytes)):
+        msg = 'a row without number, time or data'
+        raise ValueError(msg)
 
 
 def _rows(
     connection: sqlite3.Connection,
     condition: str,
     value: int,
-) -> Iterable[tuple[int, int, int, bytes]]:
-    return connection.execute(
+) -> Iterator[tuple[int, int, int, bytes]]:
+    yield from connection.execute(
         f'SELECT id, topic_id, timestamp, data FROM messages WHERE {condition}',
         (value,),
     )
@@ -259,10 +285,12 @@ def _next_row(
     connection: sqlite3.Connection,
     last: int,
 ) -> tuple[int, int, int, bytes] | None:
+    """Return the first readable row behind ``last``: one that a whole page holds."""
     for number in range(last + 1, last + LOOK_AHEAD_ROWS):
         try:
             for row in _rows(connection, 'id = ?', number):
+                _check_row(row, last)
                 return row
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, ValueError):
             continue
     return None
