@@ -13,7 +13,7 @@ from zlib import error as ZlibError
 
 import numpy as np
 
-from ..errors import SegUncertaintyError
+from seg_uncertainty_ros.errors import SegUncertaintyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Cost of one monitor update on one core: python benchmarks/monitor.py [WIDTH HEIGHT]."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+
+from seg_uncertainty_ros.monitor.assessment import Observation
+from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.monitor.monitor import Monitor
+from seg_uncertainty_ros.shift.reference import Reference
+
+NAMES = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car')
+FRAMES = 500
+
+
+def scene(width, height, rng):
+    """Road, pavement, cars, an unknown object, thin boundary responses and speckle."""
+    mask = np.full((height, width), 1, np.uint8)
+    horizon, middle = int(0.45 * height), width // 2
+    corners = [[0, height], [middle - 40, horizon], [middle + 40, horizon], [width, height]]
+    cv2.fillPoly(mask, [np.array(corners)], 3)
+    anomaly = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    anomaly = np.where(anomaly > 0, 200, 40).astype(np.uint8)
+    mask[int(0.6 * height) : int(0.7 * height), middle : middle + width // 12] = 8
+    anomaly[int(0.6 * height) : int(0.7 * height), middle : middle + width // 12] = 230
+    speckle = rng.random((height, width)) < 0.01
+    anomaly[speckle] = 255
+    mask[rng.random((height, width)) < 0.01] = 5
+    return mask, rng.integers(100, 255, (height, width), np.uint8), anomaly
+
+
+def run(name, planes, monitor, rng):
+    """Print median and 95th percentile of an update and of a copy of its three planes."""
+    updates, copies = [], []
+    for index in range(FRAMES):
+        embedding = rng.normal(size=320).astype(np.float32)
+        observation = Observation(index * 33_000_000, *planes, embedding, 0.05)
+        start = perf_counter()
+        monitor.update(observation)
+        updates.append(perf_counter() - start)
+        start = perf_counter()
+        [plane.copy() for plane in planes]
+        copies.append(perf_counter() - start)
+    median, p95 = 1e3 * np.quantile(updates, (0.5, 0.95))
+    ratio = np.median(updates) / np.median(copies)
+    print(f'{name:6} median {median:.2f} ms, p95 {p95:.2f} ms, {ratio:.0f} x copying the planes')
+
+
+def main():
+    cv2.setNumThreads(1)
+    width, height = (int(text) for text in sys.argv[1:3]) if len(sys.argv) > 2 else (640, 360)
+    rng = np.random.default_rng(0)
+    drives = {name: [rng.normal(size=(200, 320)) for _ in range(3)] for name in ('a', 'b')}
+    reference = Reference.fit(drives, window=20)
+    classes = [SimpleNamespace(name=name) for name in NAMES]
+    limits = {
+        'ood_area': SimpleNamespace(enter=0.02, exit=0.01),
+        'low_confidence': SimpleNamespace(enter=0.5, exit=0.6),
+        'domain_shift': SimpleNamespace(enter=1.5, exit=1.2),
+    }
+    print(f'{width}x{height}, {FRAMES} updates, embedding of 320, two domains, one core')
+    scenes = {
+        'scene': scene(width, height, rng),
+        'noise': tuple(
+            rng.integers(0, high, (height, width), np.uint8) for high in (11, 255, 255)
+        ),
+    }
+    for name, planes in scenes.items():
+        run(name, planes, Monitor(MonitorConfig(), classes, limits, reference), rng)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""What the monitor takes and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from seg_uncertainty_ros.monitor.ood_area import Box
+    from seg_uncertainty_ros.monitor.ood_area import Region
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One processed image.
+
+    mask: class ids; confidence, anomaly: 0-255 = 0-1; all uint8 (H, W) of one size.
+    embedding: (D,) or None where it is not at hand. latency_s: from the stamp until now.
+    """
+
+    stamp_ns: int
+    mask: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    anomaly: NDArray[np.uint8]
+    embedding: NDArray[np.float32] | None = None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Warning_:  # noqa: N801
+    """An active warning: since when (ns) it is so bad, by how much, where, in plain words."""
+
+    name: str
+    level: str
+    since_ns: int
+    value: float | None
+    threshold: float
+    where: str
+    box: Box | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A warning was raised or cleared at a stamp (ns)."""
+
+    name: str
+    raised: bool
+    stamp_ns: int
+    value: float | None
+    threshold: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How far the network can be trusted at a stamp (ns).
+
+    state: 'OK', 'WARN', 'ERROR' or 'STALE'. ood_area: fraction of the region of interest.
+    mean_confidence: [0, 1]. domain_shift: 1.0 = in-distribution bound; None while warming up.
+    latency_s: 95th percentile over the last seconds. transitions: since the last assessment.
+    notes: what could not be judged, and why.
+    """
+
+    stamp_ns: int
+    state: str
+    ood_area: float | None
+    mean_confidence: float | None
+    domain_shift: float | None
+    nearest_domain: str | None
+    latency_s: float | None
+    warnings: tuple[Warning_, ...] = ()
+    regions: tuple[Region, ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain dicts, lists and numbers, ready for JSON."""
+        content = asdict(self)
+        for key in ('warnings', 'regions', 'transitions', 'notes'):
+            content[key] = list(content[key])
+        return content
+
+    @property
+    def message(self) -> str:
+        """One line: the warnings, else the notes, else that nothing is wrong."""
+        said = tuple(warning.message for warning in self.warnings)
+        return '; '.join(said or self.notes) or 'nothing unusual'

@@ -1,0 +1,331 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor: from planes and embedding to an assessment with reasons."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import ceil
+from math import inf
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from seg_uncertainty_ros.monitor.assessment import Assessment
+from seg_uncertainty_ros.monitor.assessment import Transition
+from seg_uncertainty_ros.monitor.assessment import Warning_
+from seg_uncertainty_ros.monitor.config import WARNINGS
+from seg_uncertainty_ros.monitor.config import MonitorError
+from seg_uncertainty_ros.monitor.hysteresis import Hysteresis
+from seg_uncertainty_ros.monitor.hysteresis import Limits
+from seg_uncertainty_ros.monitor.hysteresis import jumped_back
+from seg_uncertainty_ros.monitor.hysteresis import jumped_on
+from seg_uncertainty_ros.monitor.messages import describe
+from seg_uncertainty_ros.monitor.ood_area import OodArea
+from seg_uncertainty_ros.monitor.ood_area import measure
+from seg_uncertainty_ros.monitor.region_of_interest import RegionOfInterest
+from seg_uncertainty_ros.monitor.region_of_interest import decimate
+from seg_uncertainty_ros.shift.window import WindowMean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from seg_uncertainty_ros.bundle import ClassInfo
+    from seg_uncertainty_ros.bundle import Threshold
+    from seg_uncertainty_ros.monitor.assessment import Observation
+    from seg_uncertainty_ros.monitor.config import MonitorConfig
+    from seg_uncertainty_ros.monitor.ood_area import Box
+    from seg_uncertainty_ros.shift.reference import Reference
+
+MAX_LATENCIES = 512
+NOTHING = OodArea(0.0, ())
+
+
+class Monitor:
+    """Judges observations in the order of their stamps.
+
+    It has no clock: ``tick`` brings the time, on the clock on which stamp + latency of an
+    observation is the time of its arrival. Unknown objects (``ood_area``) and an unfamiliar
+    domain (``domain_shift``) are two warnings: their causes and reactions differ.
+    """
+
+    def __init__(
+        self,
+        config: MonitorConfig,
+        classes: Sequence[ClassInfo],
+        thresholds: Mapping[str, Threshold],
+        reference: Reference | None,
+    ) -> None:
+        self._classes = tuple(classes)
+        self._thresholds = thresholds
+        self._reference = reference
+        self._pending: list[Transition] = []
+        self._hysteresis = {name: Hysteresis(self._limits(config, name)) for name in WARNINGS}
+        self._window = _window(config)
+        self._forget()
+        self.configure(config)
+
+    def configure(self, config: MonitorConfig) -> None:
+        """Take other parameters while running; warnings keep their state. Refused as a whole."""
+        limits = {name: self._limits(config, name) for name in WARNINGS}
+        self._region = RegionOfInterest(config.region, self._classes)
+        self.config = config
+        for name in WARNINGS:
+            self._hysteresis[name].limits = limits[name]
+            if not getattr(config, name).enabled:
+                self._clear(name, 'disabled')
+        new, old = _window(config), self._window
+        if (new.window_ns, new.min_frames) != (old.window_ns, old.min_frames):
+            self._window = new
+
+    def reset(self) -> None:
+        """Clear every warning, the latched ones too, and the windows."""
+        for name in WARNINGS:
+            self._clear(name, 'reset')
+        self._window.reset()
+        self._latencies.clear()
+
+    def jump(self) -> None:
+        """Start anew, as the clock jumped."""
+        for name in WARNINGS:
+            self._clear(name, 'time jumped')
+        self._forget()
+
+    def update(self, observation: Observation) -> Assessment:
+        """Judge an observation; raise MonitorError and change nothing if it is malformed."""
+        self._check(observation)
+        stamp_ns = observation.stamp_ns
+        if jumped_back(self._stamp_ns, stamp_ns):
+            self.jump()
+        elif jumped_on(self._stamp_ns, stamp_ns, self.config.jump_s):
+            self._window.reset()
+            self._latencies.clear()
+        self._stamp_ns = stamp_ns = max(stamp_ns, self._stamp_ns or stamp_ns)
+        self._notes = []
+        self._measure_planes(observation)
+        self._measure_shift(observation, stamp_ns)
+        self._measure_latency(observation, stamp_ns)
+        for name in ('ood_area', 'low_confidence', 'domain_shift', 'latency'):
+            self._judge(name, stamp_ns)
+        self._arrive(observation)
+        return self._assess(stamp_ns)
+
+    def tick(self, now_ns: int) -> Assessment:
+        """Judge the silence of the input at a time (ns)."""
+        if jumped_back(self._now_ns, now_ns):
+            self.jump()
+        self._now_ns = now_ns = max(now_ns, self._now_ns or now_ns)
+        if self._arrival_ns is None:
+            self._arrival_ns = now_ns
+        self._values['stale_input'] = max(0, now_ns - self._arrival_ns) / 1e9
+        self._judge('stale_input', now_ns)
+        return self._assess(now_ns)
+
+    def _forget(self) -> None:
+        self._window.reset()
+        self._latencies: deque[tuple[int, float]] = deque(maxlen=MAX_LATENCIES)
+        self._values: dict[str, float | None] = dict.fromkeys(WARNINGS)
+        self._nearest: str | None = None
+        self._area = NOTHING
+        self._notes: list[str] = []
+        self._stamp_ns: int | None = None
+        self._now_ns: int | None = None
+        # Time of the last arrival, or of the first tick while nothing arrived.
+        self._arrival_ns: int | None = None
+
+    def _limits(self, config: MonitorConfig, name: str) -> Limits:
+        warning = getattr(config, name)
+        enter, leave = warning.enter, warning.exit
+        if (enter is None or leave is None) and warning.enabled:
+            if (threshold := self._thresholds.get(name)) is None:
+                msg = f'{name}: no threshold in the bundle, expected {name}.enter and {name}.exit'
+                raise MonitorError(msg)
+            enter = threshold.enter if enter is None else enter
+            leave = threshold.exit if leave is None else leave
+        below = name == 'low_confidence'
+        if enter is None or leave is None:
+            # Disabled and without a threshold: any valid pair does.
+            enter, leave = (0.0, 1.0) if below else (1.0, 0.0)
+        try:
+            return Limits(
+                enter=enter,
+                exit=leave,
+                hold_on_s=warning.hold_on_s,
+                hold_off_s=warning.hold_off_s,
+                latch=warning.latch,
+                below=below,
+                jump_s=inf if name == 'stale_input' else config.jump_s,
+            )
+        except MonitorError as err:
+            msg = f'{name}.{err}'
+            raise MonitorError(msg) from None
+
+    def _check(self, observation: Observation) -> None:
+        shape = np.shape(observation.mask)
+        for name in ('mask', 'confidence', 'anomaly'):
+            plane = getattr(observation, name)
+            if not isinstance(plane, np.ndarray) or plane.dtype != np.uint8:
+                msg = f'{name}: {getattr(plane, "dtype", type(plane).__name__)}, expected uint8'
+                raise MonitorError(msg)
+            if plane.ndim != 2 or not plane.size:
+                msg = f'{name}: shape {plane.shape}, expected (height, width)'
+                raise MonitorError(msg)
+            if plane.shape != shape:
+                msg = f'{name}: shape {plane.shape}, expected {shape} as the mask'
+                raise MonitorError(msg)
+        size = None if self._reference is None else (self._reference.size,)
+        if size and observation.embedding is not None and observation.embedding.shape != size:
+            msg = f'embedding: shape {observation.embedding.shape}, expected {size}'
+            raise MonitorError(msg)
+
+    def _measure_planes(self, observation: Observation) -> None:
+        height, width = observation.mask.shape
+        factor = self._region.factor(width)
+        mask = decimate(observation.mask, factor)
+        region = self._region.find(mask)
+        if region is None:
+            self._area = NOTHING
+            seen = self.config.region.classes
+            self._notes.append(f'no {seen[0]} visible' if seen else 'no region of interest')
+        else:
+            self._area = measure(
+                decimate(observation.anomaly, factor),
+                mask,
+                region,
+                factor=factor,
+                size=(height, width),
+                classes=self._classes,
+                config=self.config.anomaly,
+            )
+        self._values['ood_area'] = self._area.fraction
+        if self.config.confidence_in == 'image':
+            mean = cv2.mean(observation.confidence)[0]
+        elif region is not None:
+            mean = cv2.mean(decimate(observation.confidence, factor), region)[0]
+        else:
+            mean = None
+        self._values['low_confidence'] = None if mean is None else mean / 255
+
+    def _measure_shift(self, observation: Observation, stamp_ns: int) -> None:
+        self._values['domain_shift'] = self._nearest = None
+        if self._reference is None:
+            self._notes.append('domain shift is not judged: no reference')
+            return
+        ignored = self._window.ignored
+        mean = self._window.update(observation.embedding, stamp_ns)
+        if self._window.ignored > ignored:
+            self._notes.append(f'embedding is not finite, {self._window.ignored} ignored so far')
+        if mean is None:
+            self._notes.append(
+                f'warm-up: {self._window.count} of {self._window.min_frames} frames '
+                'for the domain shift'
+            )
+            return
+        self._values['domain_shift'], self._nearest = self._reference.measure(mean)
+
+    def _measure_latency(self, observation: Observation, stamp_ns: int) -> None:
+        if observation.latency_s is not None and isfinite(observation.latency_s):
+            self._latencies.append((stamp_ns, observation.latency_s))
+        oldest_ns = stamp_ns - round(self.config.latency_window_s * 1e9)
+        while self._latencies and self._latencies[0][0] <= oldest_ns:
+            self._latencies.popleft()
+        ordered = sorted(latency for _, latency in self._latencies)
+        self._values['latency'] = ordered[ceil(0.95 * len(ordered)) - 1] if ordered else None
+
+    def _arrive(self, observation: Observation) -> None:
+        latency_s = observation.latency_s
+        if latency_s is not None and isfinite(latency_s):
+            arrival_ns = observation.stamp_ns + round(latency_s * 1e9)
+            self._now_ns = arrival_ns = max(arrival_ns, self._now_ns or arrival_ns)
+        else:
+            arrival_ns = observation.stamp_ns if self._now_ns is None else self._now_ns
+        self._arrival_ns = arrival_ns
+        self._values['stale_input'] = 0.0
+        self._judge('stale_input', arrival_ns)
+
+    def _judge(self, name: str, stamp_ns: int) -> None:
+        if not getattr(self.config, name).enabled:
+            return
+        hysteresis = self._hysteresis[name]
+        since_ns = hysteresis.since_ns
+        active = hysteresis.update(self._values[name], stamp_ns)
+        if active and since_ns is None:
+            self._note_transition(name, stamp_ns, self._text(name), raised=True)
+        elif not active and since_ns is not None:
+            text = f'{name} cleared after {(stamp_ns - since_ns) / 1e9:.1f} s'
+            self._note_transition(name, stamp_ns, text, raised=False)
+
+    def _clear(self, name: str, reason: str) -> None:
+        hysteresis = self._hysteresis[name]
+        if hysteresis.active:
+            stamp_ns = (self._now_ns if name == 'stale_input' else self._stamp_ns) or 0
+            self._note_transition(name, stamp_ns, f'{name} cleared: {reason}', raised=False)
+        hysteresis.reset()
+
+    def _note_transition(self, name: str, stamp_ns: int, text: str, *, raised: bool) -> None:
+        enter = self._hysteresis[name].limits.enter
+        self._pending.append(Transition(name, raised, stamp_ns, self._values[name], enter, text))
+
+    def _assess(self, stamp_ns: int) -> Assessment:
+        warnings = tuple(self._warning(name) for name in WARNINGS if self._hysteresis[name].active)
+        levels = {warning.level for warning in warnings}
+        state = 'ERROR' if 'ERROR' in levels else 'WARN' if levels else 'OK'
+        notes = list(self._notes)
+        if self._stamp_ns is None:
+            notes.append('no image yet')
+        if self._stamp_ns is None or self._hysteresis['stale_input'].active:
+            state = 'STALE'
+        transitions, self._pending = tuple(self._pending), []
+        return Assessment(
+            stamp_ns=stamp_ns,
+            state=state,
+            ood_area=self._values['ood_area'],
+            mean_confidence=self._values['low_confidence'],
+            domain_shift=self._values['domain_shift'],
+            nearest_domain=self._nearest,
+            latency_s=self._values['latency'],
+            warnings=warnings,
+            regions=self._area.regions,
+            transitions=transitions,
+            notes=tuple(notes),
+        )
+
+    def _warning(self, name: str) -> Warning_:
+        where, box = self._where(name)
+        return Warning_(
+            name=name,
+            level=getattr(self.config, name).level,
+            since_ns=self._hysteresis[name].since_ns or 0,
+            value=self._values[name],
+            threshold=self._hysteresis[name].limits.enter,
+            where=where,
+            box=box,
+            message=self._text(name),
+        )
+
+    def _where(self, name: str) -> tuple[str, Box | None]:
+        if name == 'ood_area' and self._area.regions:
+            largest = self._area.regions[0]
+            return largest.place, largest.box
+        if name in {'ood_area', 'low_confidence'}:
+            inside = name == 'ood_area' or self.config.confidence_in == 'region'
+            return self._region.name if inside else 'image', None
+        return '', None
+
+    def _text(self, name: str) -> str:
+        where, box = self._where(name)
+        details: tuple[str, ...] = ()
+        if name == 'ood_area':
+            details = (where, str(box)) if box else ()
+            where = self._region.name
+        if name == 'domain_shift' and self._nearest:
+            details = (f'nearest domain {self._nearest}',)
+        value = self._values[name]
+        return describe(name, value, self._hysteresis[name], where=where, details=details)
+
+
+def _window(config: MonitorConfig) -> WindowMean:
+    return WindowMean(config.shift_window_s, min_frames=config.shift_min_frames)
