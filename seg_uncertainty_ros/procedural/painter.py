@@ -208,12 +208,13 @@ class Canvas:
         else:
             cv2.copyTo(warped, mask, self.image[part])
         self._stamp(part, mask, label, unknown)
-        # 1/z is linear in the picture over any plane: fit it at three corners.
-        plane = np.linalg.lstsq(np.c_[pixels, np.ones(4)], 1 / depth, rcond=None)[0]
-        inverse = (
-            plane[0] * np.arange(left, right)[None, :]
-            + (plane[1] * np.arange(top, bottom) + plane[2])[:, None]
-        )
+        # 1/z is linear in the picture over any plane: three corners give it.
+        frame = np.column_stack([pixels[:3] - 0.5, np.ones(3)])
+        if abs(np.linalg.det(frame)) < 1e-3:
+            frame[:, :2] += 1e-2 * np.eye(3)[:, :2]
+        plane = np.linalg.solve(frame, 1 / depth[:3])
+        columns, rows = np.arange(left, right), np.arange(top, bottom)[:, None]
+        inverse = plane[0] * columns + (plane[1] * rows + plane[2])
         near, far = depth.min(), depth.max()
         field = (1 / np.clip(inverse, 1 / far, 1 / near)).astype(np.float32)
         cv2.copyTo(field, mask, self.depth[part])
@@ -263,22 +264,38 @@ class Canvas:
 
     def faces(
         self,
-        polygons: Sequence[NDArray[np.float64]],
+        polygons: Sequence[NDArray[np.floating]],
         colours: Sequence[tuple[float, float, float]],
         solid: Sequence[bool],
         label: int,
         depth: float,
-        *,
-        unknown: bool = False,
     ) -> None:
         """Paint flat faces, given in pixels in painting order; ``solid`` ones carry the label."""
+        fixed = _fixed(np.concatenate(polygons))
+        start = 0
         for pixels, colour, whole in zip(polygons, colours, solid):
-            where = _fixed(pixels)
+            where = fixed[start : start + len(pixels)]
+            start += len(pixels)
             cv2.fillConvexPoly(self.image, where, colour, cv2.LINE_AA, _SHIFT)
             if whole:
                 cv2.fillConvexPoly(self.labels, where, label, cv2.LINE_8, _SHIFT)
                 cv2.fillConvexPoly(self.depth, where, depth, cv2.LINE_8, _SHIFT)
-                cv2.fillConvexPoly(self.unknown, where, 255 * unknown, cv2.LINE_8, _SHIFT)
+                cv2.fillConvexPoly(self.unknown, where, 0, cv2.LINE_8, _SHIFT)
+
+    def gloss(self, pixels: NDArray[np.float64], texture: NDArray[np.uint8], depth: float) -> None:
+        """Modulate what was painted at exactly ``depth`` by ``texture`` (128 = 1) over a box."""
+        box = self._box(pixels)
+        if box is None:
+            return
+        left, top, right, bottom = box
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
+        scale = (high - low) / texture.shape[1::-1]
+        matrix = np.array([[scale[0], 0, low[0] - left], [0, scale[1], low[1] - top]])
+        size = (right - left, bottom - top)
+        part = np.s_[top:bottom, left:right]
+        shade = cv2.warpAffine(texture, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+        shade[self.depth[part] != np.float32(depth)] = 128
+        cv2.multiply(self.image[part], cv2.merge([shade] * 3), dst=self.image[part], scale=1 / 128)
 
     def shadow(
         self, corners: NDArray[np.floating], blot: NDArray[np.uint8], strength: float
@@ -286,7 +303,7 @@ class Canvas:
         """Darken the ground quad ``corners`` (4, 3) by the soft ``blot`` (0 to 255)."""
         pixels, _ = self.camera.project(corners)
         box = self._box(pixels)
-        if box is None:
+        if box is None or box[3] - box[1] < 2:
             return
         left, top, right, bottom = box
         height, width = blot.shape

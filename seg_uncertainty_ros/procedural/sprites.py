@@ -150,29 +150,36 @@ def tree(rng: np.random.Generator, style: Style) -> Sprite:
         + [(0.5 + lean + trunk * 0.6, fork - 0.2), (0.5 + trunk, 1.0)],
         bark,
     )
-    tips: list[tuple[float, float]] = []
 
     def branch(x: float, y: float, angle: float, length: float, thick: float) -> None:
         end = (x + length * np.sin(angle), y - length * np.cos(angle))
         sketch.limb([(x, y), end], thick, bark * rng.uniform(0.8, 1.1))
-        tips.append(end)
-        if length < 0.045:
+        if length < (0.028 if bare else 0.05):
             return
-        for turn in (-1, 1) if not bare else (-1, 0, 1):
-            bend = angle + turn * rng.uniform(0.25, 0.6) + rng.normal(0, 0.1)
-            branch(*end, float(bend), length * rng.uniform(0.6, 0.8), thick * 0.6)
+        for turn in (-1, 1) if rng.random() < 0.6 else (-1, 0, 1):
+            bend = 0.93 * angle + turn * rng.uniform(0.2, 0.6) + rng.normal(0, 0.1)
+            branch(*end, float(bend), length * rng.uniform(0.55, 0.85), thick * 0.62)
 
-    branch(0.5 + lean * 0.7, fork - 0.08, float(lean), rng.uniform(0.15, 0.22), trunk * 1.1)
+    branch(0.5 + lean * 0.7, fork - 0.08, float(lean), rng.uniform(0.13, 0.2), trunk * 1.1)
+    for _ in range(5 if bare else 0):  # side branches of the trunk
+        side = float(rng.choice([-1, 1]) * rng.uniform(0.5, 1.1))
+        branch(
+            0.5 + lean * 0.7,
+            fork - rng.uniform(0.0, 0.2),
+            side,
+            rng.uniform(0.1, 0.16),
+            trunk * 0.7,
+        )
     if bare:
         hull = cv2.morphologyEx(
-            sketch.alpha, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25))
+            sketch.alpha, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (21, 21))
         )
         sprite = sketch.sprite(height, style.sun_wall, round_off=0, grain=0.1)
         solid = np.where(hull > 100, 255, 0).astype(np.uint8)
         return Sprite(sprite.colour, sprite.alpha, solid, sprite.width, sprite.height)
 
     row, column = np.mgrid[0:size, 0:size].astype(np.float32) / size
-    crown = np.zeros((size, size), np.float32)
+    crown = np.full((size, size), -4, np.float32)
     depth = np.zeros((size, size), np.float32)
     wide, tall = rng.uniform(0.24, 0.36), rng.uniform(0.3, 0.38)
     middle = 0.02 + tall + rng.uniform(0, 0.05)
@@ -191,12 +198,14 @@ def tree(rng: np.random.Generator, style: Style) -> Sprite:
     leaves = style.leaves * rng.uniform(0.75, 1.25) + rng.normal(0, 6, 3)
     shade = np.clip(0.62 + 0.3 * depth + 0.16 * rough + 0.2 * leaf, 0.12, 1.7)
     cover = np.clip((body - 0.1) * 9, 0, 1)
-    cover *= np.clip(1.6 + leaf + 6 * body, 0, 1)
+    cover *= np.clip(1.8 + leaf + 6 * body, 0, 1)
     base = sketch.sprite(height, style.sun_wall, round_off=0, grain=0.15)
     over = (leaves * shade[..., None] * style.sun_wall).astype(np.float32)
     colour = base.colour * (1 - cover[..., None]) + over * cover[..., None]
     alpha = to_image(np.maximum(base.alpha.astype(np.float32), cover * 255))
     solid = np.where((body > 0.12) | (base.alpha > 127), 255, 0).astype(np.uint8)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+    solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, disc)
     return Sprite(to_image(colour), alpha, solid, height, height)
 
 

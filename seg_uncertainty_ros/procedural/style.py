@@ -130,8 +130,8 @@ def draw_style(rng: np.random.Generator) -> Style:
     weather = rng.choice(['clear', 'cloudy', 'overcast', 'dull'], p=[0.35, 0.3, 0.25, 0.1])
     sunny = weather in ('clear', 'cloudy')
     town = rng.random()  # 0 suburb, 1 city
-    parking = bool(rng.random() < 0.5)
-    half = rng.uniform(3.2, 4.6) + (2.0 if parking else 0)
+    parking = bool(rng.random() < 0.55)
+    half = rng.uniform(2.9, 4.4) + (2.1 if parking else 0)
     tile = CHUNK * TILE_CHUNKS
     junction_at = int(rng.integers(1, TILE_CHUNKS - 1)) * CHUNK
     has_junction = rng.random() < 0.7
@@ -157,11 +157,11 @@ def draw_style(rng: np.random.Generator) -> Style:
         'overcast': (242, 240, 238),
         'dull': (158, 156, 152),
     }[str(weather)]
-    grey = rng.uniform(62, 118)
+    grey = rng.uniform(70, 128)
     return Style(
         side=int(rng.choice([-1, 1])),
         half_road=float(half),
-        pavement=float(rng.uniform(1.6, 3.8)),
+        pavement=float(rng.uniform(1.7, 4.0)),
         parking=parking,
         green_verge=bool(rng.random() < 0.75 - 0.5 * town),
         slabs=bool(rng.random() < 0.5),
@@ -173,7 +173,7 @@ def draw_style(rng: np.random.Generator) -> Style:
         double_line=bool(rng.random() < 0.15),
         edge_lines=((), (0.2,), (0.2, 0.36), (0.3,))[rng.integers(4)],
         curvature=float(rng.normal(0, 1) / 700),
-        built=float(0.35 + 0.6 * town),
+        built=float(0.45 + 0.5 * town),
         leafy=float(rng.uniform(0.2, 0.9) * (1.15 - 0.5 * town)),
         fenced=float(rng.uniform(0.1, 0.7)),
         shops=float(town * rng.uniform(0.2, 0.9)),
@@ -220,10 +220,10 @@ def draw_style(rng: np.random.Generator) -> Style:
         glare=float(rng.uniform(0.1, 0.5)) if sunny else 0.08,
         visibility=float(rng.uniform(180, 900)),
         focal=float(rng.uniform(0.72, 1.15)),
-        horizon=float(rng.uniform(0.4, 0.54)),
+        horizon=float(rng.uniform(0.45, 0.58)),
         eye=float(rng.uniform(1.25, 1.6)),
-        gain=float(rng.uniform(0.85, 1.2)) * (0.6 if weather == 'dull' else 1),
-        gamma=float(rng.uniform(0.85, 1.2)),
+        gain=float(rng.uniform(0.95, 1.4)) * (0.6 if weather == 'dull' else 1),
+        gamma=float(rng.uniform(0.8, 1.15)),
         noise=float(rng.uniform(1, 4)),
         softness=float(rng.uniform(0.4, 0.75)),
     )

@@ -32,19 +32,25 @@ FACADE_SCALE = 36  # texels a metre of facades
 SKYLINE_RISE = 0.16  # tangent of the elevation that the skyline reaches at most
 
 
-def value_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Plane:
-    """Return periodic value noise, float32 HxW with mean about 0 and deviation about 1."""
-    rows = max(2, round(height / cell))
+def value_noise(
+    rng: np.random.Generator, height: int, width: int, cell: float, stretch: float = 1.0
+) -> Plane:
+    """Return periodic value noise, float32 HxW with mean about 0 and deviation about 1.
+
+    Cells are ``cell`` wide and ``stretch`` times as high.
+    """
+    if min(cell, cell * stretch) >= 12:  # smooth: half the resolution does
+        half = value_noise(rng, -(-height // 2), -(-width // 2), cell / 2, stretch)
+        return cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR)
+    rows = max(2, round(height / cell / stretch))
     columns = max(2, round(width / cell))
     grid = rng.standard_normal((rows, columns), dtype=np.float32)
     if rows >= height and columns >= width:
         return grid[:height, :width]
     # Two cells of wrapped border keep cubic interpolation periodic.
     grid = cv2.copyMakeBorder(grid, 2, 2, 2, 2, cv2.BORDER_WRAP)
-    step_y, step_x = height / rows, width / columns
-    matrix = np.float32(
-        [[1 / step_x, 0, 2 + 0.5 / step_x - 0.5], [0, 1 / step_y, 2 + 0.5 / step_y - 0.5]]
-    )
+    scale_x, scale_y = columns / width, rows / height
+    matrix = np.array([[scale_x, 0, 1.5 + scale_x / 2], [0, scale_y, 1.5 + scale_y / 2]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(grid, matrix, (width, height), flags=flags)
 
@@ -131,7 +137,8 @@ def ground(rng: np.random.Generator, style: Style) -> Ground:
     labels[pavement] = PAVEMENT
     labels[verge] = TREE if style.green_verge else PAVEMENT
 
-    grain = 1 + 0.05 * coarse + 0.05 * fine
+    streaks = value_noise(rng, rows, columns, 5, 40) + value_noise(rng, rows, columns, 14, 30)
+    grain = 1 + 0.028 * coarse + 0.03 * fine + 0.018 * streaks
     lanes = (np.abs(d) - half / 2) / (half / 2)
     tracks = 1 - 0.06 * np.exp(-(((np.abs(lanes) - 0.42) / 0.18) ** 2))
     colour = np.where(road[..., None], style.asphalt, style.paving).astype(np.float32)
@@ -185,9 +192,9 @@ def ground(rng: np.random.Generator, style: Style) -> Ground:
         _mark(colour, stop & lane, wear, paint)
 
     colour *= (1 - style.shadow * _shadows(rng, s, d, style, wear))[..., None]
-    detail = 128 + 15 * rng.standard_normal((512, 512), dtype=np.float32)
+    detail = 128 + 11 * rng.standard_normal((512, 512), dtype=np.float32)
     detail = cv2.GaussianBlur(detail, (3, 3), 0.7, borderType=cv2.BORDER_REFLECT)
-    detail += 6 * value_noise(rng, 512, 512, 6)
+    detail += 2.5 * value_noise(rng, 512, 512, 6)
     return Ground(
         Ripmap(to_image(colour * style.sun_ground)), labels, to_image(detail), style.tile
     )

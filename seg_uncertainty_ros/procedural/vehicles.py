@@ -5,11 +5,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seg_uncertainty_ros.procedural.painter import NEAR
+from seg_uncertainty_ros.procedural.textures import fractal_noise
+from seg_uncertainty_ros.procedural.textures import to_image
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.procedural.painter import Camera
@@ -40,192 +47,304 @@ BODIES = {
 
 
 @dataclass(frozen=True)
-class Face:
-    """One flat face: corners (N, 3) as (right, up, forward), colour BGR, and its parent's normal."""
+class Vehicle:
+    """A car about its middle on the ground, its rear towards the camera.
+
+    ``corners`` (N, 3) are (right, up, forward) in metres; face ``i`` takes ``sizes[i]`` of them,
+    has a colour (BGR, lit), an outward normal, and carries the label where ``solid``. ``gloss``
+    is what the surroundings reflect, 128 neutral.
+    """
 
     corners: NDArray[np.float64]
-    colour: tuple[float, float, float]
-    normal: tuple[float, float, float]
-    solid: bool
-
-
-@dataclass(frozen=True)
-class Vehicle:
-    """A car about its middle on the ground, its rear towards the camera."""
-
-    faces: tuple[Face, ...]
+    sizes: tuple[int, ...]
+    colours: tuple[tuple[float, float, float], ...]
+    normals: NDArray[np.float64]
+    solid: tuple[bool, ...]
+    gloss: NDArray[np.uint8]
     length: float
     width: float
     height: float
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Return where each face's corners start."""
+        return np.cumsum((0, *self.sizes[:-1]))
+
+
+class _Mesh:
+    """Collects faces and lights them by their normals."""
+
+    def __init__(self, style: Style) -> None:
+        self.corners: list[NDArray[np.float64]] = []
+        self.colours: list[tuple[float, float, float]] = []
+        self.normals: list[NDArray[np.float64]] = []
+        self.solid: list[bool] = []
+        # Light by direction: a car's left side faces where right-hand houses face.
+        self.light = {
+            (0, -1): style.wall_right,
+            (0, 1): style.wall_left,
+            (1, -1): style.sun_ground * 0.35,
+            (1, 1): style.sun_ground * 1.05,
+            (2, -1): style.wall_end,
+            (2, 1): style.sun_wall * 0.85,
+        }
+
+    def add(
+        self,
+        corners: Sequence[tuple[float, float, float]],
+        colour: NDArray[np.float64],
+        normal: tuple[float, float, float],
+        *,
+        solid: bool = False,
+    ) -> None:
+        unit = np.array(normal, np.float64) / np.linalg.norm(normal)
+        gain = sum(
+            unit[axis] ** 2 * self.light[axis, 1 if unit[axis] > 0 else -1] for axis in range(3)
+        )
+        tone = np.clip(np.asarray(colour) * gain, 0, 255)
+        self.corners.append(np.array(corners, np.float64))
+        self.colours.append((float(tone[0]), float(tone[1]), float(tone[2])))
+        self.normals.append(unit)
+        self.solid.append(solid)
 
 
 def vehicle(rng: np.random.Generator, style: Style) -> Vehicle:
     """Draw a car, lit for heading along the road."""
     kinds = list(BODIES)
     kind = kinds[rng.choice(len(kinds), p=[0.3, 0.22, 0.15, 0.2, 0.1, 0.03])]
-    length, width, height, belt, under, over = BODIES[kind]
-    paint = np.array(PAINTS[rng.integers(len(PAINTS))]) + rng.normal(0, 10, 3)
-    paint = np.clip(paint, 16, 235)
-    half, sill, inset = width / 2, 0.28, 0.04 if kind in ('van', 'truck') else 0.17
-    rear, front = -length / 2, length / 2
-    glass = np.array([62, 54, 46.0]) * rng.uniform(0.6, 1.3)
-    dark = np.array([34, 34, 36.0])
-    faces: list[Face] = []
-    gains = {
-        'left': style.wall_right,  # a car's left side faces where right-hand houses face
-        'right': style.wall_left,
-        'rear': style.wall_end,
-        'front': style.sun_wall * 0.85,
-        'up': style.sun_ground,
-    }
-    normals = {
-        'left': (-1, 0, 0),
-        'right': (1, 0, 0),
-        'rear': (0, 0, -1),
-        'front': (0, 0, 1),
-        'up': (0, 1, 0),
-    }
+    length, width, height = (value * rng.uniform(0.95, 1.06) for value in BODIES[kind][:3])
+    belt, under, over = BODIES[kind][3:]
+    paint = np.clip(np.array(PAINTS[rng.integers(len(PAINTS))]) + rng.normal(0, 10, 3), 16, 235)
+    mesh = _Mesh(style)
+    boxy = kind in ('van', 'truck')
+    _lower_body(mesh, rng, (length, width, belt), paint, boxy=boxy)
+    _wheels(mesh, style, (length, width), 0.46 if kind == 'truck' else 0.31)
+    _ends(mesh, rng, (length, width, belt), paint)
+    base = tuple(-length / 2 + share * length + 0.06 for share in under)
+    top = tuple(-length / 2 + share * length + 0.1 for share in over)
+    _cabin(mesh, rng, (width, belt, height), (base, top), paint, kind=kind)
+    gloss = 128 + 14 * fractal_noise(rng, 48, 64, 24, 3)
+    gloss *= np.linspace(1.14, 0.86, 48, dtype=np.float32)[:, None]
+    return Vehicle(
+        np.concatenate(mesh.corners),
+        tuple(len(corners) for corners in mesh.corners),
+        tuple(mesh.colours),
+        np.array(mesh.normals),
+        tuple(mesh.solid),
+        to_image(gloss),
+        length,
+        width,
+        height,
+    )
 
-    def add(
-        side: str, corners: list[tuple[float, float, float]], colour: NDArray, solid: bool
-    ) -> None:
-        tone = np.clip(np.asarray(colour) * gains[side], 0, 255)
-        tint = (float(tone[0]), float(tone[1]), float(tone[2]))
-        faces.append(Face(np.array(corners, np.float64), tint, normals[side], solid))
 
-    def flank(side: str, low: float, high: float, z0: float, z1: float) -> list:
-        x = -half if side == 'left' else half
-        return [(x, high, z0), (x, high, z1), (x, low, z1), (x, low, z0)]
-
-    def across(side: str, low: float, high: float, x0: float, x1: float) -> list:
-        z = rear if side == 'rear' else front
-        return [(x0, high, z), (x1, high, z), (x1, low, z), (x0, low, z)]
-
-    wheel_z = (rear + 0.19 * length, front - 0.18 * length)
-    radius = 0.32 if kind != 'truck' else 0.48
-    turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-    for side in ('left', 'right'):
-        x = -half if side == 'left' else half
-        nose = 0.1 if kind not in ('van', 'truck') else 0.03
-        outline = [
-            (x, sill, rear + 0.05),
-            (x, 0.5, rear),
-            (x, belt, rear + 0.04),
-            (x, belt, rear + (1 - 0.28) * length),
-            (x, belt - nose, front - 0.08),
-            (x, 0.5, front),
-            (x, sill, front - 0.05),
+def _lower_body(
+    mesh: _Mesh,
+    rng: np.random.Generator,
+    size: tuple[float, float, float],
+    paint: NDArray[np.float64],
+    *,
+    boxy: bool,
+) -> None:
+    """Loft rounded rings from the sill to the belt; the bonnet slopes down to the front."""
+    length, width, belt = size
+    half, back, front = width / 2, -length / 2, length / 2
+    cut, nose = 0.14, (0.02 if boxy else 0.13)
+    ring = np.array(
+        [
+            (-half + 2 * cut, back),
+            (half - 2 * cut, back),
+            (half - 0.3 * cut, back + 0.8 * cut),
+            (half, back + 2.5 * cut),
+            (half, front - 4 * cut),
+            (half - 0.5 * cut, front - 1.2 * cut),
+            (half - 2.6 * cut, front),
+            (-half + 2.6 * cut, front),
+            (-half + 0.5 * cut, front - 1.2 * cut),
+            (-half, front - 4 * cut),
+            (-half, back + 2.5 * cut),
+            (-half + 0.3 * cut, back + 0.8 * cut),
         ]
-        add(side, outline, paint, True)
-        add(
-            side,
-            flank(side, belt - 0.1, belt - 0.02, rear + 0.1, front - 0.28 * length),
-            paint * 1.18,
-            False,
-        )
-        add(side, flank(side, sill, sill + 0.2, rear + 0.05, front - 0.05), paint * 0.55, False)
-        seam = rear + 0.47 * length
-        add(side, flank(side, sill + 0.1, belt, seam, seam + 0.03), paint * 0.5, False)
-        for z in wheel_z:
-            for grow, colour, rise in (
-                (1.2, dark * 0.6, 0.04),
-                (1.0, dark, 0),
-                (0.62, style.metal, 0),
+    )
+    slope = np.clip((ring[:, 1] - front + 0.3 * length) / (0.3 * length), 0, 1)
+    trim = np.full(3, 42.0) if rng.random() < 0.4 else paint * 0.55
+    # (height, share of the ring's width, colour of the band below)
+    levels = (
+        (0.2, 0.95, None),
+        (0.3, 0.985, np.full(3, 30.0)),
+        (0.46, 1.0, trim),
+        (0.66, 1.0, paint * 0.92),
+        (belt - 0.1, 0.995, paint),
+        (belt, 0.95, paint * 1.1),
+    )
+    rings = []
+    for rise, share, _ in levels:
+        drop = nose * slope * max(0.0, (rise - 0.46) / (belt - 0.46))
+        rings.append(np.column_stack([ring[:, 0] * share, rise - drop, ring[:, 1] * share]))
+    count = len(ring)
+    for low, high, (_, _, colour) in zip(rings[:-1], rings[1:], levels[1:]):
+        for here in range(count):
+            after = (here + 1) % count
+            quad = [tuple(high[here]), tuple(high[after]), tuple(low[after]), tuple(low[here])]
+            edge, rise = high[after] - high[here], low[here] - high[here]
+            normal = np.cross(rise, edge)
+            if (
+                normal[0] * (high[here, 0] + high[after, 0])
+                + normal[2] * (high[here, 2] + high[after, 2])
+                < 0
             ):
-                ring = [
+                normal = -normal
+            mesh.add(quad, colour, tuple(normal), solid=True)
+    mesh.add([tuple(point) for point in rings[-1]], paint * 1.08, (0, 1, 0.05), solid=True)
+
+
+def _wheels(mesh: _Mesh, style: Style, size: tuple[float, float], radius: float) -> None:
+    length, width = size
+    turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    dark = np.full(3, 32.0)
+    for sign in (-1, 1):
+        x = sign * (width / 2 + 0.005)
+        for z in (-0.31 * length, 0.32 * length):
+            for grow, rise, colour in (
+                (1.2, 0.05, dark * 0.5),
+                (1.0, 0, dark),
+                (0.62, 0, style.metal),
+            ):
+                rim = [
                     (x, radius + rise + grow * radius * np.sin(a), z + grow * radius * np.cos(a))
                     for a in turn
                 ]
-                add(side, ring, colour, grow == 1.0)
-    # The underside between the wheels is dark and hides what lies behind.
-    for side in ('rear', 'front'):
-        add(side, across(side, 0.16, sill + 0.05, -half + 0.2, half - 0.2), dark * 0.5, False)
-        for x in (-half + 0.04, half - 0.24):
-            add(side, across(side, 0.0, sill + 0.02, x, x + 0.2), dark * 0.8, True)
-        low = belt - (0.0 if side == 'rear' else 0.1)
-        add(side, across(side, sill, low, -half, half), paint, True)
-        add(
-            side,
-            across(side, sill, 0.48, -half, half),
-            paint * 0.6 if rng.random() < 0.7 else dark,
-            False,
-        )
-        plate = np.array([120, 210, 225.0]) if side == 'rear' else np.array([215, 215, 215.0])
-        lamp = np.array([30, 28, 170.0]) if side == 'rear' else np.array([225, 222, 214.0])
-        if side == 'front':
-            add(side, across(side, 0.5, 0.66, -half * 0.55, half * 0.55), dark, False)
-        add(side, across(side, 0.5, 0.61, -0.26, 0.26), plate, False)
-        for x in (-half + 0.02, half - 0.36):
-            add(side, across(side, low - 0.24, low - 0.06, x, x + 0.34), lamp, False)
-    add(
-        'up',
-        [
-            (-half, belt, rear + 0.03),
-            (half, belt, rear + 0.03),
-            (half, belt - 0.1, front),
-            (-half, belt - 0.1, front),
-        ],
-        paint * 1.1,
-        True,
-    )
-    base = (rear + under[0] * length + 0.03, rear + under[1] * length)
-    top = (rear + over[0] * length + 0.03, rear + over[1] * length)
-    slim = half - inset
+                mesh.add(rim, colour, (sign, 0, 0), solid=grow == 1.0)
+        for seam in (-0.04 * length, 0.2 * length):
+            z = seam + 0.02
+            door = [(x, 0.86, seam), (x, 0.86, z), (x, 0.34, z), (x, 0.34, seam)]
+            mesh.add(door, dark * 0.9, (sign, 0, 0))
+
+
+def _ends(
+    mesh: _Mesh,
+    rng: np.random.Generator,
+    size: tuple[float, float, float],
+    paint: NDArray[np.float64],
+) -> None:
+    """Lamps, plates, bumper, grille, and the tyres seen under the body."""
+    length, width, belt = size
+    half, dark = width / 2, np.full(3, 32.0)
+    tall = float(rng.uniform(0.12, 0.32))
+    for sign in (-1, 1):
+        z = sign * length / 2 + sign * 0.005
+        normal = (0.0, 0.0, float(sign))
+
+        def plate(
+            x0: float, x1: float, low: float, high: float, colour, z=z, normal=normal
+        ) -> None:
+            mesh.add([(x0, high, z), (x1, high, z), (x1, low, z), (x0, low, z)], colour, normal)
+
+        inset = z - sign * 0.4
+        for x in (-half + 0.08, half - 0.28):
+            tyre = [(x, 0.25, inset), (x + 0.2, 0.25, inset), (x + 0.2, 0, inset), (x, 0, inset)]
+            mesh.add(tyre, dark * 0.9, normal, solid=True)
+        wide = half - 0.28
+        if sign < 0:
+            plate(-wide, wide, 0.3, 0.44, dark * 1.3)
+            plate(-wide, wide, 0.66, 0.675, paint * 0.45)
+            plate(-0.26, 0.26, 0.5, 0.61, np.array([110, 200, 215.0]) * rng.uniform(0.7, 1))
+        else:
+            plate(-wide * 0.8, wide * 0.8, 0.5, 0.68, dark)
+            plate(-wide * 0.9, wide * 0.9, 0.28, 0.4, dark)
+            plate(-0.26, 0.26, 0.42, 0.52, np.array([212, 214, 214.0]))
+        lamp = np.array([34, 30, 165.0]) if sign < 0 else np.array([222, 220, 214.0])
+        top = belt - (0.12 if sign < 0 else 0.26)
+        bottom = top - (tall if sign < 0 else 0.13)
+        for side in (-1, 1):
+            # Lamps wrap around the rounded corner.
+            x0, x1 = side * (wide - 0.16), side * (half - 0.045)
+            back = z - sign * 0.11
+            lens = [(x0, top, z), (x1, top, back), (x1, bottom, back), (x0, bottom, z)]
+            mesh.add(lens, lamp, (side * 0.3, 0, sign))
+            if sign < 0:
+                low = [(x0, bottom + 0.06, z), (x1, bottom + 0.06, back)]
+                low += [(x1, bottom, back), (x0, bottom, z)]
+                mesh.add(low, lamp * 1.25 + 20, (side * 0.3, 0, sign))
+
+
+def _cabin(
+    mesh: _Mesh,
+    rng: np.random.Generator,
+    size: tuple[float, float, float],
+    span: tuple[tuple[float, ...], tuple[float, ...]],
+    paint: NDArray[np.float64],
+    *,
+    kind: str,
+) -> None:
+    """Pillars and glass between belt and roof."""
+    width, belt, height = size
     closed = kind in ('van', 'truck')
-    for side in ('left', 'right'):
-        x0, x1 = (-half, -slim) if side == 'left' else (half, slim)
-        cabin = [
-            (x0, belt, base[0]),
-            (x1, height - 0.04, top[0]),
-            (x1, height - 0.04, top[1]),
-            (x0, belt, base[1]),
-        ]
-        add(side, cabin, paint, True)
-        spans = ((0.04, 0.34), (0.38, 0.66), (0.7, 0.95)) if not closed else ((0.72, 0.94),)
+    wide, slim = width / 2 * 0.95, width / 2 - (0.05 if closed else 0.2)
+    eave = height - 0.06
+    base, top = span
+    glass = np.array([64, 56, 48.0]) * rng.uniform(0.5, 1.4)
+
+    def at(side: float, share: float, up: float) -> tuple[float, float, float]:
+        """Return the point of a flank at ``share`` from rear to front, ``up`` from belt to eave."""
+        rear, front = (base[i] + (top[i] - base[i]) * up for i in (0, 1))
+        return (
+            side * (wide + (slim - wide) * up),
+            belt + (eave - belt) * up,
+            rear + (front - rear) * share,
+        )
+
+    for side in (-1.0, 1.0):
+        normal = (side, 0.25, 0.0)
+        flank = [at(side, 0, 0), at(side, 0, 1), at(side, 1, 1), at(side, 1, 0)]
+        mesh.add(flank, paint * 0.95, normal, solid=True)
+        spans = ((0.05, 0.32), (0.35, 0.65), (0.68, 0.95)) if not closed else ((0.74, 0.95),)
         for low, high in spans:
-            window = []
-            for share_up, share in ((0.12, low), (0.88, low), (0.88, high), (0.12, high)):
-                x = x0 + (x1 - x0) * share_up
-                z0 = base[0] + (top[0] - base[0]) * share_up
-                z1 = base[1] + (top[1] - base[1]) * share_up
-                y = belt + (height - 0.04 - belt) * share_up
-                window.append((x, y, z0 + (z1 - z0) * share))
-            add(side, window, glass, False)
-    for side, at, to in (('rear', base[0], top[0]), ('front', base[1], top[1])):
-        screen = [
-            (-slim, height - 0.04, to),
-            (slim, height - 0.04, to),
-            (half, belt, at),
-            (-half, belt, at),
-        ]
-        add(side, screen, paint, True)
-        if not closed or side == 'front':
-            pane = []
-            for share, x in ((0.88, -slim), (0.88, slim), (0.14, half), (0.14, -half)):
-                pane.append(
-                    (x * 0.9, belt + (height - 0.04 - belt) * share, at + (to - at) * share)
-                )
-            add(side, pane, glass * 1.15, False)
-            shine = [
-                pane[0],
-                (0.0, pane[1][1], pane[1][2]),
-                (-half * 0.3, pane[2][1], pane[2][2]),
-                pane[3],
+            pane = [
+                at(side, low, 0.1),
+                at(side, low, 0.88),
+                at(side, high, 0.88),
+                at(side, high, 0.1),
             ]
-            add(side, shine, glass * 1.45, False)
-        elif kind == 'van':
-            for x in (-slim * 0.85, 0.08):
-                pane = [(x, height - 0.3, to), (x + slim * 0.75, height - 0.3, to)]
-                pane += [(x + slim * 0.75, belt + 0.05, at), (x, belt + 0.05, at)]
-                add(side, pane, glass, False)
-    roof = [
-        (-slim, height, top[0] + 0.05),
-        (slim, height, top[0] + 0.05),
-        (slim, height, top[1]),
-        (-slim, height, top[1]),
+            mesh.add(pane, glass, normal)
+    for share, direction in ((0.0, -1.0), (1.0, 1.0)):
+        normal = (0.0, 0.5, direction)
+        screen = [at(-1, share, 0), at(-1, share, 1), at(1, share, 1), at(1, share, 0)]
+        mesh.add(screen, paint * 0.95, normal, solid=True)
+        if closed and direction < 0:
+            for x in (-slim * 0.88, 0.06) if kind == 'van' else ():
+                z = base[0] - 0.01
+                pane = [(x, eave - 0.25, z), (x + slim * 0.8, eave - 0.25, z)]
+                pane += [(x + slim * 0.8, belt + 0.1, z), (x, belt + 0.1, z)]
+                mesh.add(pane, glass, normal)
+            continue
+        edge = 0.9
+        pane = [
+            at(x, share, up) for x, up in ((-edge, 0.1), (-edge, 0.9), (edge, 0.9), (edge, 0.1))
+        ]
+        mesh.add(pane, glass * 1.1, normal)
+        sky = [
+            at(x, share, up) for x, up in ((-edge, 0.62), (-edge, 0.9), (edge, 0.9), (edge, 0.5))
+        ]
+        mesh.add(sky, glass * 1.5 + 8, normal)
+        seat = [at(x, share, up) for x, up in ((0.25, 0.12), (0.3, 0.5), (0.55, 0.5), (0.6, 0.12))]
+        mesh.add(seat, glass * 0.6, normal)
+    lip = [
+        (-slim, eave, top[0]),
+        (slim, eave, top[0]),
+        (slim, eave, top[1]),
+        (-slim, eave, top[1]),
     ]
-    add('up', roof, paint * 1.05, True)
-    return Vehicle(tuple(faces), length, width, height)
+    crown = [(x * 0.86, height, z) for x, _, z in lip]
+    for here, after, normal in (
+        (0, 1, (0, 1, -1)),
+        (1, 2, (1, 1, 0)),
+        (2, 3, (0, 1, 1)),
+        (3, 0, (-1, 1, 0)),
+    ):
+        ridge = [lip[here], lip[after], crown[after], crown[here]]
+        mesh.add(ridge, paint, tuple(float(v) for v in normal), solid=True)
+    mesh.add(crown, paint * 1.05, (0.0, 1.0, 0.0), solid=True)
 
 
 def paint_vehicle(
@@ -240,32 +359,30 @@ def paint_vehicle(
     """Paint ``car`` with its shadow, its middle at ``place`` (d, s)."""
     camera: Camera = canvas.camera
     d, s = place
-    if s - car.length / 2 - camera.along < 0.9:
+    depth = s - camera.along
+    if depth - car.length / 2 < NEAR + 0.1:
         return
-    turn = -1.0 if oncoming else 1.0
+    turn = np.array([-1.0, 1.0, -1.0]) if oncoming else np.ones(3)
+    pixels, _ = camera.project(car.corners * turn + (d, 0.0, s))
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    if high[0] < -2 or low[0] > camera.width + 2:
+        return
     reach_x, reach_z = car.width * 0.72, car.length * 0.6
-    ground = np.array(
-        [
-            [d - reach_x, 0, s + reach_z],
-            [d + reach_x, 0, s + reach_z],
-            [d + reach_x, 0, s - reach_z],
-            [d - reach_x, 0, s - reach_z],
-        ]
-    )
-    if s - reach_z - camera.along > 0.5:
-        canvas.shadow(ground, blot, 0.78)
-    sizes = [len(face.corners) for face in car.faces]
-    corners = np.concatenate([face.corners for face in car.faces]) * (turn, 1.0, turn)
-    pixels, _ = camera.project(corners + (d, 0.0, s))
-    # Faces are visible whose parent plane looks towards the camera.
-    eye = np.array([camera.offset - d, camera.eye, camera.along - s]) * (turn, 1.0, turn)
+    if depth - reach_z > 0.5:
+        left, right, near, far = d - reach_x, d + reach_x, s - reach_z, s + reach_z
+        ground = [[left, 0, far], [right, 0, far], [right, 0, near], [left, 0, near]]
+        canvas.shadow(np.array(ground), blot, 0.78)
+    # Faces are visible whose plane looks towards the camera.
+    eye = np.array([camera.offset - d, camera.eye, camera.along - s]) * turn
+    seen = np.einsum('ij,ij->i', car.normals, eye - car.corners[car.starts]) > 0
+    fine = high[1] - low[1] > 12  # far cars do without details
     polygons, colours, solid = [], [], []
-    start = 0
-    for face, size in zip(car.faces, sizes):
-        points = pixels[start : start + size]
-        start += size
-        if np.dot(face.normal, eye - face.corners[0]) > 0:
-            polygons.append(points)
-            colours.append(face.colour)
-            solid.append(face.solid)
-    canvas.faces(polygons, colours, solid, label, s - camera.along)
+    for index in np.flatnonzero(seen):
+        if fine or car.solid[index]:
+            start = car.starts[index]
+            polygons.append(pixels[start : start + car.sizes[index]])
+            colours.append(car.colours[index])
+            solid.append(car.solid[index])
+    canvas.faces(polygons, colours, solid, label, depth)
+    if fine:
+        canvas.gloss(pixels, car.gloss, depth)

@@ -97,7 +97,12 @@ class World:
             )
             self.fronts.append((left, right, 3.6 + 3 * (floors - 1)))
         self.ends = [
-            Ripmap(to_image(textures.plain_wall(rng, style) * style.wall_end)) for _ in range(3)
+            Ripmap(to_image(wall * style.wall_end))
+            for wall in (
+                textures.plain_wall(rng, style),
+                textures.facade(rng, style, 8.0, 3, shop=False),
+                textures.facade(rng, style, 8.0, 2, shop=False),
+            )
         ]
         roof = textures.roof(rng, style)
         self.roofs = {
@@ -361,9 +366,9 @@ class World:
             s += rng.uniform(9, 40) / max(style.traffic, 0.1)
         for chunk in range(-1, int(reach / CHUNK) + 1):
             for side in (-1, 1):
-                for _ in range(rng.poisson(0.5 * style.people)):
+                for _ in range(rng.poisson(1.1 * style.people)):
                     movers.append(self._walking(rng, side, chunk * CHUNK + rng.uniform(0, CHUNK)))
-            if rng.random() < 0.22 * style.people + 0.03:
+            if rng.random() < 0.3 * style.people + 0.06:
                 movers.append(self._riding(rng, usable, chunk * CHUNK + 6, speed))
             if rng.random() < 0.05 * style.people:
                 movers.append(self._crossing(rng, chunk * CHUNK + 6, speed))
