@@ -126,8 +126,7 @@ def check_size(height: int, width: int) -> None:
 def check_buffer(length: int, *, height: int, width: int, step: int) -> None:
     """Raise FrameError unless ``length`` bytes hold ``height`` rows of ``step`` bytes.
 
-    Holds for every encoding: call it before an image goes to cv_bridge too, which ignores a
-    wrong ``step``.
+    Holds for every encoding: call it before an image goes to cv_bridge too.
     """
     check_size(height, width)
     if step <= 0:

@@ -119,6 +119,7 @@ class BagSource:
     def _records(self, faults: list[str]) -> Iterator[Record]:
         """Yield the topic's messages; ``faults`` is not empty afterwards if the bag is damaged."""
         last_ns = -1
+        count = 0
         fault = self._fault
         if not fault:
             records = _indexed_records(self._path, self.topic)
@@ -129,8 +130,11 @@ class BagSource:
                     fault = one_line(error)
                     break
                 if record is None:
+                    if count < self.frame_count:
+                        faults.append(f'{count} of {self.frame_count} messages were found')
                     return
                 last_ns = record.time_ns
+                count += 1
                 yield record
         for record in salvage(bag_files(self._path), faults):
             if record.topic == self.topic and record.time_ns > last_ns:
