@@ -277,12 +277,13 @@ class MonitorNode(ManagedNode):
             for name in PLANES
         ]
         self._timer = self.create_timer(TICK_S, self._tick)
-        # Forward jumps show in the stamps; a clock that only starts late must not count as one.
-        backward = JumpThreshold(
-            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        threshold = JumpThreshold(
+            min_forward=Duration(seconds=self.parameters['jump']),
+            min_backward=Duration(nanoseconds=-1),
+            on_clock_change=True,
         )
         self._jumps = self.get_clock().create_jump_callback(
-            backward, post_callback=self._on_time_jump
+            threshold, post_callback=self._on_time_jump
         )
         self.get_logger().info(f'listening to {self.resolve_topic_name("segmentation/mask")}')
 
@@ -360,14 +361,15 @@ class MonitorNode(ManagedNode):
         )
 
     def _tick(self) -> None:
-        if self._monitor is not None:
-            self._tell(self._monitor.tick(self._now_ns()), None)
+        # A simulated clock stands at 0 until its first message.
+        if self._monitor is not None and (now_ns := self._now_ns()):
+            self._tell(self._monitor.tick(now_ns), None)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
     def _on_time_jump(self, jump: TimeJump) -> None:
-        self.get_logger().warning(
+        self.get_logger().info(
             f'time jumped by {jump.delta.nanoseconds * 1e-9:.3f} s: starting anew'
         )
         self._start_anew()
@@ -379,7 +381,7 @@ class MonitorNode(ManagedNode):
         self._last_stamp_ns = None
         if self._monitor is not None:
             self._monitor.jump()
-            self._tell(self._monitor.tick(self._now_ns()), None)
+            self._tick()
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._monitor is None:
@@ -389,7 +391,7 @@ class MonitorNode(ManagedNode):
             [warning.name for warning in self._assessment.warnings] if self._assessment else []
         )
         self._monitor.reset()
-        self._tell(self._monitor.tick(self._now_ns()), None)
+        self._tick()
         response.success = True
         response.message = f'cleared: {", ".join(active) or "nothing was raised"}'
         return response
