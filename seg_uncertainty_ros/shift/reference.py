@@ -107,8 +107,8 @@ class Reference:
         """Number D of dimensions of the embedding."""
         return int(self.weight.size)
 
-    def ratios(self, window: ArrayLike) -> NDArray[np.float64]:
-        """Squared Mahalanobis distance over baseline, (K,), for a mean (D,) or a window (n, D)."""
+    def distances(self, window: ArrayLike) -> NDArray[np.float64]:
+        """Return squared Mahalanobis distances (K,) of a mean (D,) or of a window (n, D)."""
         vector = np.asarray(window, np.float64)
         vector = vector.mean(axis=0) if vector.ndim == 2 else vector
         if vector.shape != (self.size,):
@@ -119,14 +119,17 @@ class Reference:
             raise ReferenceError(msg)
         centred = (vector - self.mean) * self.weight
         along = np.matmul(centred[:, None, :], self.basis)[:, 0, :]
-        distance = _mahalanobis(centred, along, self.variances, self.residual)
-        return distance / self.baseline
+        return _mahalanobis(centred, along, self.variances, self.residual)
 
     def measure(self, window: ArrayLike) -> tuple[float, str]:
-        """Return the distance and the name of the nearest domain, in one computation."""
-        ratios = self.ratios(window)
-        nearest = int(ratios.argmin())
-        return float(ratios[nearest]), self.names[nearest]
+        """Return the distance over its bound, and the name, of the nearest domain.
+
+        Nearest by distance, not by ratio: a domain of few drives has a loose bound, which must
+        not excuse what lies far outside of the domain that it resembles most.
+        """
+        distances = self.distances(window)
+        nearest = int(distances.argmin())
+        return float(distances[nearest] / self.baseline[nearest]), self.names[nearest]
 
     def distance(self, window: ArrayLike) -> float:
         """Distance to the nearest domain of a mean (D,) or a window (n, D).
