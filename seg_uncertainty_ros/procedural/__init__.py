@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seeded driving scenes with labels, unknown objects, weather and sensor effects."""
 
-from seg_uncertainty_ros.procedural.classes import CLASSES
 from seg_uncertainty_ros.procedural.drive import Drive
 from seg_uncertainty_ros.procedural.drive import DriveError
 from seg_uncertainty_ros.procedural.drive import EffectEvent
@@ -12,12 +11,17 @@ from seg_uncertainty_ros.procedural.effects import EFFECTS
 from seg_uncertainty_ros.procedural.effects import EffectError
 from seg_uncertainty_ros.procedural.effects import apply_effect
 from seg_uncertainty_ros.procedural.scenes import random_scene
+from seg_uncertainty_ros.procedural.spec import DEMO_FOG
+from seg_uncertainty_ros.procedural.spec import DEMO_UNKNOWN
 from seg_uncertainty_ros.procedural.spec import demo_drive
 from seg_uncertainty_ros.procedural.spec import parse_drive
+from seg_uncertainty_ros.procedural.unknowns import KINDS
 
 __all__ = [
-    'CLASSES',
+    'DEMO_FOG',
+    'DEMO_UNKNOWN',
     'EFFECTS',
+    'KINDS',
     'Drive',
     'DriveError',
     'EffectError',

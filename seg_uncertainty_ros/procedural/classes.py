@@ -1,21 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""The ids of the labels that procedural scenes carry: the eleven CamVid classes."""
+"""Names for the ids of the CamVid classes, in the order of ``classes.CAMVID``."""
 
 from __future__ import annotations
 
-SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
-UNLABELLED = 255
-CLASSES = (
-    'sky',
-    'building',
-    'pole',
-    'road',
-    'pavement',
-    'tree',
-    'sign',
-    'fence',
-    'car',
-    'pedestrian',
-    'bicyclist',
+from seg_uncertainty_ros.classes import CAMVID
+
+SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(
+    len(CAMVID)
 )

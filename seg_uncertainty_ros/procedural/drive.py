@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EPOCH_NS = 1_700_000_000 * 10**9
+_CLEARANCE = 1.5  # metres between the camera and an object that it passes
 
 
 class DriveError(SegUncertaintyError):
@@ -49,10 +50,12 @@ class Rendered:
 
 @dataclass(frozen=True)
 class UnknownEvent:
-    """An unknown object lies on the road ahead from ``start_s`` until ego has passed it.
+    """An unknown object of ``kind`` (see ``unknowns.KINDS``) lies on the road ahead.
 
-    Ego reaches it at ``end_s``; ``lane`` is the object's place in ego's lane widths from the
-    middle of ego's lane, positive towards the kerb. Ego swerves if it lies in its way.
+    It is there from ``start_s`` on and leaves the picture by ``end_s`` (s), as ego passes it;
+    the time between, at ego's speed of 8 to 12 m/s, is how far away it is first seen. ``lane`` is
+    its place in lane widths from the middle of ego's lane, positive towards the kerb. Ego swerves
+    where it lies in its way.
     """
 
     start_s: float
@@ -96,7 +99,8 @@ class Drive:
         self.speed = float(rng.uniform(8, 12))
         self._start = float(rng.uniform(0, 96))
         self._phase = float(rng.uniform(0, 2 * np.pi))
-        self.world = World(seed, duration_s, self.speed, self._start)
+        swerves = tuple(event.end_s for event in events if isinstance(event, UnknownEvent))
+        self.world = World(seed, duration_s, self.speed, self._start, swerves)
         style = self.world.style
         self._unknowns = tuple(
             (event, Unknown(np.random.default_rng([seed, 4, number]), event.kind, style))
@@ -128,10 +132,11 @@ class Drive:
         usable = style.half_road - (2.1 if style.parking else 0)
         return style.side * usable / 2, usable
 
-    def _unknown_place(self, event: UnknownEvent) -> tuple[float, float]:
+    def _unknown_place(self, event: UnknownEvent, thing: Unknown) -> tuple[float, float]:
+        """Return (d, s) of its near side: at ``end_s`` its far side has just left the picture."""
         lane, usable = self._lane
-        side = self.world.style.side
-        return lane + side * event.lane * usable, self._start + self.speed * event.end_s + 3.5
+        d = lane + self.world.style.side * event.lane * usable / 2
+        return d, self._start + self.speed * event.end_s + 1.2 - thing.size[2]
 
     def camera(self, time: float) -> Camera:
         """Return the camera at ``time`` seconds."""
@@ -139,17 +144,18 @@ class Drive:
         along = self._start + self.speed * time
         offset = self._lane[0] + 0.12 * np.sin(0.5 * time + self._phase)
         for event, thing in self._unknowns:
-            d, _ = self._unknown_place(event)
-            clear = thing.size[0] / 2 + 1.2 - abs(d - self._lane[0])
+            d, _ = self._unknown_place(event, thing)
+            clear = thing.size[0] / 2 + _CLEARANCE - abs(d - self._lane[0])
             if clear > 0:
-                away = np.exp(-(((time - event.end_s) / 1.1) ** 2))
-                offset += -style.side * clear * away
+                away = np.exp(-(((time - event.end_s) / 1.4) ** 2))
+                offset -= style.side * clear * away
         wave = 2 * np.pi * along / 400 + self._phase
         bounce = 0.0016 * np.sin(5.1 * time + self._phase) + 0.001 * np.sin(11.3 * time)
         return Camera(
             width=self.width,
             height=self.height,
             focal=style.focal * self.width,
+            centre=style.centre * self.width,
             horizon=(style.horizon + bounce) * self.height,
             eye=style.eye,
             offset=float(offset),
@@ -177,16 +183,14 @@ class Drive:
         return Rendered(image, canvas.labels, canvas.unknown > 0, canvas.depth)
 
     def _objects(self, time: float) -> tuple[Item, ...]:
-        items = []
-        for event, thing in self._unknowns:
-            if event.start_s <= time < event.end_s:
-                place = self._unknown_place(event)
+        def item(thing: Unknown, place: tuple[float, float]) -> Item:
+            return Item(*place, lambda canvas, _: thing.paint(canvas, place, self.world.blot))
 
-                def paint(canvas: Canvas, _time: float, thing=thing, place=place) -> None:
-                    thing.paint(canvas, place, self.world.blot)
-
-                items.append(Item(*place, paint))
-        return tuple(items)
+        return tuple(
+            item(thing, self._unknown_place(event, thing))
+            for event, thing in self._unknowns
+            if event.start_s <= time < event.end_s
+        )
 
     def _develop(self, canvas: Canvas, index: int) -> NDArray[np.uint8]:
         """Add haze, the lens' softness, exposure and noise."""
@@ -224,15 +228,20 @@ def _check(
             msg = f'procedural drive: {name} = {value} is outside {low} to {high}'
             raise DriveError(msg)
     for event in events:
-        if not event.start_s < event.end_s:
-            msg = f'procedural drive: an event ends at {event.end_s} s, before it starts at {event.start_s} s'
-            raise DriveError(msg)
-        if isinstance(event, UnknownEvent) and event.kind not in KINDS:
-            msg = f'procedural drive: unknown = {event.kind!r} is none of {", ".join(KINDS)}'
-            raise DriveError(msg)
-        if isinstance(event, EffectEvent) and event.effect not in EFFECTS:
-            msg = f'procedural drive: effect = {event.effect!r} is none of {", ".join(EFFECTS)}'
-            raise DriveError(msg)
-        if isinstance(event, EffectEvent) and not 0 <= event.strength <= 1:
-            msg = f'procedural drive: strength = {event.strength} of {event.effect} is outside 0 to 1'
-            raise DriveError(msg)
+        _check_event(event)
+
+
+def _check_event(event: UnknownEvent | EffectEvent) -> None:
+    what = None
+    if not event.start_s < event.end_s:
+        what = f'an event ends at {event.end_s} s but starts at {event.start_s} s'
+    elif isinstance(event, UnknownEvent):
+        if event.kind not in KINDS:
+            what = f'unknown = {event.kind!r} is none of {", ".join(KINDS)}'
+    elif event.effect not in EFFECTS:
+        what = f'effect = {event.effect!r} is none of {", ".join(EFFECTS)}'
+    elif not 0 <= event.strength <= 1:
+        what = f'strength = {event.strength} of effect {event.effect} is outside 0 to 1'
+    if what:
+        msg = f'procedural drive: {what}'
+        raise DriveError(msg)

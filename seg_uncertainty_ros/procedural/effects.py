@@ -32,9 +32,7 @@ NOISE_DEVIATION = 40.0  # grey levels at strength 1; the book starts at 3
 BLUR_SHARE = 1 / 24  # side of the box at strength 1, in image heights; the book starts at F = 4
 ABERRATION = 0.02  # radial scale of red minus green at strength 1; the book prints 0.08 and 0.008
 GAMMA = 3.0  # exponent at strength 1
-SATURATED = (
-    0.4  # share of the brightest pixels that saturate at strength 1; the book starts at 2 %
-)
+SATURATED = 0.4  # share of the pixels that saturate at strength 1; the book starts at 2 %
 
 
 class EffectError(SegUncertaintyError):
@@ -108,9 +106,13 @@ def _gamma(image: Image, strength: float, _seed: int, _depth: Depth | None) -> I
 
 
 def _saturation(image: Image, strength: float, _seed: int, _depth: Depth | None) -> Image:
-    """Map linearly so that the brightest 40 % x strength of the pixels saturate."""
+    """Map linearly so that the brightest 40 % x strength of the pixels saturate.
+
+    Pixels that are saturated already do not count, so that any strength has an effect.
+    """
     brightest = image.max(axis=2)
-    limit = float(np.quantile(brightest, 1 - SATURATED * strength))
+    rest = brightest[brightest < 255]
+    limit = float(np.quantile(rest, 1 - SATURATED * strength)) if rest.size else 255.0
     return cv2.convertScaleAbs(image, alpha=255 / max(limit, 1.0))
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.procedural.classes import SKY
-from seg_uncertainty_ros.procedural.classes import UNLABELLED
 from seg_uncertainty_ros.procedural.textures import DETAIL_SCALE
 from seg_uncertainty_ros.procedural.textures import GROUND_HALF
 from seg_uncertainty_ros.procedural.textures import GROUND_SCALE
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NEAR = 0.8  # metres: nothing nearer is drawn
 _SHIFT = 4  # fractional bits of polygon corners
+_SMALL = 80  # pixels of a bounding box below which a quad is painted in one colour
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ class Camera:
     """A pinhole over a road that bends gently; level, so that verticals stay vertical.
 
     A point is (d, y, s): metres right of the road's axis, above ground, along the road. The
-    camera stands at (``offset``, ``eye``, ``along``); the road ahead bends by
-    ``curvature`` z^2 / 2.
+    camera stands at (``offset``, ``eye``, ``along``) and looks along the road, which vanishes at
+    column ``centre`` and row ``horizon`` and bends by ``curvature`` z^2 / 2.
     """
 
     width: int
     height: int
     focal: float
+    centre: float
     horizon: float
     eye: float
     offset: float
@@ -56,9 +58,11 @@ class Camera:
         points = np.asarray(points, np.float64)
         depth = points[:, 2] - self.along
         x = points[:, 0] - self.offset + 0.5 * self.curvature * depth * depth
-        u = self.width / 2 + self.focal * x / depth
+        u = self.centre + self.focal * x / depth
         v = self.horizon + self.focal * (self.eye - points[:, 1]) / depth
-        return np.stack([u, v], axis=1), depth
+        pixels = np.empty((len(points), 2))
+        pixels[:, 0], pixels[:, 1] = u, v
+        return pixels, depth
 
 
 class Canvas:
@@ -79,7 +83,7 @@ class Canvas:
         """Paint the sky and, in front of it, the skyline."""
         camera = self.camera
         last = int(np.clip(np.ceil(camera.horizon) + 1, 0, camera.height))
-        columns = (np.arange(camera.width) + 0.5 - camera.width / 2) / camera.focal + camera.yaw
+        columns = (np.arange(camera.width) + 0.5 - camera.centre) / camera.focal + camera.yaw
         rise = (camera.horizon - np.arange(last) - 0.5) / camera.focal
         height, width = panorama.shape[:2]
         x = (columns * width / 2.4 + width / 2).astype(np.float32)
@@ -114,7 +118,7 @@ class Canvas:
         rows = np.arange(first, camera.height)
         depth = camera.focal * camera.eye / (rows + 0.5 - camera.horizon)
         depth = np.clip(depth, NEAR, 2000)
-        columns = np.arange(camera.width) + 0.5 - camera.width / 2
+        columns = np.arange(camera.width) + 0.5 - camera.centre
         d = columns[None, :] * (depth / camera.focal)[:, None] + camera.offset
         d -= 0.5 * camera.curvature * (depth * depth)[:, None]
         d = np.clip(d, -GROUND_HALF + 0.05, GROUND_HALF - 0.05).astype(np.float32)
@@ -180,8 +184,11 @@ class Canvas:
         if box is None:
             return
         left, top, right, bottom = box
-        size_x = max(np.hypot(*(pixels[1] - pixels[0])), np.hypot(*(pixels[2] - pixels[3])), 1)
-        size_y = max(np.hypot(*(pixels[3] - pixels[0])), np.hypot(*(pixels[2] - pixels[1])), 1)
+        if (right - left) * (bottom - top) < _SMALL:
+            self._speck(texture, pixels, depth, label, unknown)
+            return
+        sides = np.sqrt(((pixels - np.roll(pixels, -1, axis=0)) ** 2).sum(axis=1))
+        size_x, size_y = max(sides[0], sides[2], 1), max(sides[1], sides[3], 1)
         height, width = texture.base.shape[:2]
         level = texture.level((span[1] - span[0]) * width / size_x, height / size_y)
         height, width = level.shape[:2]
@@ -219,6 +226,23 @@ class Canvas:
         field = (1 / np.clip(inverse, 1 / far, 1 / near)).astype(np.float32)
         cv2.copyTo(field, mask, self.depth[part])
 
+    def _speck(
+        self,
+        texture: Ripmap,
+        pixels: NDArray[np.float64],
+        depth: NDArray[np.float64],
+        label: int,
+        unknown: bool,
+    ) -> None:
+        """Paint a quad of a few pixels in its mean colour."""
+        colour = texture.mean
+        where = _fixed(pixels)
+        cv2.fillConvexPoly(self.image, where, colour, cv2.LINE_8, _SHIFT)
+        value = UNLABELLED if unknown else label
+        cv2.fillConvexPoly(self.labels, where, value, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(self.unknown, where, 255 * unknown, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(self.depth, where, float(depth.mean()), cv2.LINE_8, _SHIFT)
+
     def sprite(
         self,
         sprite: Sprite,
@@ -240,7 +264,7 @@ class Canvas:
         if box is None or tall < 1.5:
             return
         left, top, right, bottom = box
-        rows, columns = sprite.alpha.shape
+        rows = len(sprite.alpha)
         index = int(np.clip(np.log2(max(rows / tall, 1)) + 0.35, 0, len(sprite.levels) - 1))
         image, solid = sprite.levels[index]
         scale_x, scale_y = wide / image.shape[1], tall / image.shape[0]
@@ -266,21 +290,22 @@ class Canvas:
         self,
         polygons: Sequence[NDArray[np.floating]],
         colours: Sequence[tuple[float, float, float]],
-        solid: Sequence[bool],
-        label: int,
-        depth: float,
     ) -> None:
-        """Paint flat faces, given in pixels in painting order; ``solid`` ones carry the label."""
+        """Paint flat faces, given in pixels in painting order, without a label."""
         fixed = _fixed(np.concatenate(polygons))
         start = 0
-        for pixels, colour, whole in zip(polygons, colours, solid):
+        for pixels, colour in zip(polygons, colours, strict=True):
             where = fixed[start : start + len(pixels)]
             start += len(pixels)
             cv2.fillConvexPoly(self.image, where, colour, cv2.LINE_AA, _SHIFT)
-            if whole:
-                cv2.fillConvexPoly(self.labels, where, label, cv2.LINE_8, _SHIFT)
-                cv2.fillConvexPoly(self.depth, where, depth, cv2.LINE_8, _SHIFT)
-                cv2.fillConvexPoly(self.unknown, where, 0, cv2.LINE_8, _SHIFT)
+
+    def hulls(self, solids: Sequence[NDArray[np.floating]], label: int, depth: float) -> None:
+        """Give ``label`` to the convex hulls of the pixels of ``solids``."""
+        for pixels in solids:
+            where = _fixed(cv2.convexHull(pixels.astype(np.float32))[:, 0])
+            cv2.fillConvexPoly(self.labels, where, label, cv2.LINE_8, _SHIFT)
+            cv2.fillConvexPoly(self.depth, where, depth, cv2.LINE_8, _SHIFT)
+            cv2.fillConvexPoly(self.unknown, where, 0, cv2.LINE_8, _SHIFT)
 
     def gloss(self, pixels: NDArray[np.float64], texture: NDArray[np.uint8], depth: float) -> None:
         """Modulate what was painted at exactly ``depth`` by ``texture`` (128 = 1) over a box."""

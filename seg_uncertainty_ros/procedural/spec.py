@@ -10,8 +10,8 @@ from seg_uncertainty_ros.procedural.drive import EffectEvent
 from seg_uncertainty_ros.procedural.drive import UnknownEvent
 
 PREFIX = 'procedural:'
-DEMO_SEED = 7
-DEMO_UNKNOWN = UnknownEvent(start_s=6.0, end_s=10.2, kind='cargo_box')
+DEMO_SEED = 109
+DEMO_UNKNOWN = UnknownEvent(start_s=6.0, end_s=10.5, kind='cargo_box')
 DEMO_FOG = EffectEvent(start_s=13.5, end_s=20.0, effect='fog', strength=0.9, ramp_s=1.0)
 _NUMBERS = {'seed': int, 'width': int, 'height': int, 'rate': float, 'duration': float}
 _NAMES = {'rate': 'rate_hz', 'duration': 'duration_s'}

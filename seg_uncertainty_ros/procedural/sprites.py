@@ -146,8 +146,12 @@ def tree(rng: np.random.Generator, style: Style) -> Sprite:
     trunk = rng.uniform(0.018, 0.035)
     lean = rng.normal(0, 0.02)
     sketch.polygon(
-        [(0.5 - trunk, 1.0), (0.5 + lean - trunk * 0.6, fork - 0.2)]
-        + [(0.5 + lean + trunk * 0.6, fork - 0.2), (0.5 + trunk, 1.0)],
+        [
+            (0.5 - trunk, 1.0),
+            (0.5 + lean - trunk * 0.6, fork - 0.2),
+            (0.5 + lean + trunk * 0.6, fork - 0.2),
+            (0.5 + trunk, 1.0),
+        ],
         bark,
     )
 
@@ -160,7 +164,8 @@ def tree(rng: np.random.Generator, style: Style) -> Sprite:
             bend = 0.93 * angle + turn * rng.uniform(0.2, 0.6) + rng.normal(0, 0.1)
             branch(*end, float(bend), length * rng.uniform(0.55, 0.85), thick * 0.62)
 
-    branch(0.5 + lean * 0.7, fork - 0.08, float(lean), rng.uniform(0.13, 0.2), trunk * 1.1)
+    reach = rng.uniform(0.13, 0.2) * (1 if bare else 0.7)
+    branch(0.5 + lean * 0.7, fork - 0.08, float(lean), reach, trunk * 1.1)
     for _ in range(5 if bare else 0):  # side branches of the trunk
         side = float(rng.choice([-1, 1]) * rng.uniform(0.5, 1.1))
         branch(
@@ -237,9 +242,14 @@ def person(rng: np.random.Generator, style: Style, phases: int = 4) -> tuple[Spr
         )
         hem = 0.68 if coat else 0.53
         sketch.polygon(
-            [(mid - 0.095 * broad, 0.19), (mid - 0.04, 0.155), (mid + 0.04, 0.155)]
-            + [(mid + 0.095 * broad, 0.19), (mid + 0.085 * broad, hem)]
-            + [(mid - 0.085 * broad, hem)],
+            [
+                (mid - 0.095 * broad, 0.19),
+                (mid - 0.04, 0.155),
+                (mid + 0.04, 0.155),
+                (mid + 0.095 * broad, 0.19),
+                (mid + 0.085 * broad, hem),
+                (mid - 0.085 * broad, hem),
+            ],
             top,
         )
         if bag:
@@ -314,8 +324,14 @@ def cyclist(
                 )
                 sketch.ellipse(foot, (0.022, 0.018), tyre)
             sketch.polygon(
-                [(mid - 0.09, 0.22), (mid - 0.03, 0.18), (mid + 0.03, 0.18), (mid + 0.09, 0.22)]
-                + [(mid + 0.075, 0.58), (mid - 0.075, 0.58)],
+                [
+                    (mid - 0.09, 0.22),
+                    (mid - 0.03, 0.18),
+                    (mid + 0.03, 0.18),
+                    (mid + 0.09, 0.22),
+                    (mid + 0.075, 0.58),
+                    (mid - 0.075, 0.58),
+                ],
                 top,
             )
             sketch.ellipse((mid, 0.11), (0.045, 0.06), skin)
@@ -372,6 +388,6 @@ def traffic_light(rng: np.random.Generator, style: Style) -> Sprite:
     lamps = [(30, 30, 60), (30, 60, 70), (40, 60, 34)]
     on = rng.integers(3)
     lamps[on] = ((60, 60, 255), (60, 190, 255), (150, 255, 90))[on]
-    for lamp, y in zip(lamps, (0.2, 0.5, 0.8)):
+    for lamp, y in zip(lamps, (0.2, 0.5, 0.8), strict=True):
         sketch.ellipse((20 / 96, y), (0.12, 0.12), lamp)
     return sketch.sprite(1.0, style.sun_wall, grain=0.03, round_off=0.1)

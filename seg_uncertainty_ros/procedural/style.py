@@ -86,6 +86,7 @@ class Style:
     visibility: float
     # Lens and sensor.
     focal: float  # in image widths
+    centre: float  # column of the road's vanishing point, in image widths
     horizon: float  # in image heights, from the top
     eye: float
     gain: float
@@ -96,6 +97,7 @@ class Style:
 
 def _tint(rng: np.random.Generator, colour: tuple[float, ...], spread: float = 8) -> Colour:
     value = np.array(colour) + rng.normal(0, spread / 2, 3) + rng.normal(0, spread)
+    value += 0.25 * (value.mean() - value)  # real streets are duller than one thinks
     return np.clip(value, 4, 250).astype(np.float32)
 
 
@@ -220,6 +222,7 @@ def draw_style(rng: np.random.Generator) -> Style:
         glare=float(rng.uniform(0.1, 0.5)) if sunny else 0.08,
         visibility=float(rng.uniform(180, 900)),
         focal=float(rng.uniform(0.72, 1.15)),
+        centre=float(np.clip(rng.normal(0.5, 0.07), 0.32, 0.68)),
         horizon=float(rng.uniform(0.45, 0.58)),
         eye=float(rng.uniform(1.25, 1.6)),
         gain=float(rng.uniform(0.95, 1.4)) * (0.6 if weather == 'dull' else 1),

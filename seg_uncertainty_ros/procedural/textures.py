@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import cv2
@@ -79,6 +80,12 @@ class Ripmap:
     @cached_property
     def _levels(self) -> dict[tuple[int, int], Image]:
         return {(0, 0): self.base}
+
+    @cached_property
+    def mean(self) -> tuple[float, float, float]:
+        """Return the mean colour, BGR."""
+        blue, green, red = cv2.mean(self.base)[:3]
+        return blue, green, red
 
     def level(self, shrink_x: float, shrink_y: float) -> Image:
         """Return the level for that many texels a pixel in x and in y."""
@@ -254,7 +261,7 @@ def facade(
     cuts = [0, width]
     if rng.random() < 0.6:
         cuts = [0, round(width * rng.uniform(0.35, 0.65)), width]
-    for left, right in zip(cuts[:-1], cuts[1:]):
+    for left, right in pairwise(cuts):
         wall[:, left:right] = style.walls[rng.integers(len(style.walls))] * rng.uniform(0.85, 1.1)
     if rng.random() < style.bricks:
         row = np.arange(height)[:, None]
@@ -267,7 +274,7 @@ def facade(
     wall *= stain[:, None, None]
     storey = 3 * FACADE_SCALE
     ground_row = height - round(3.6 * FACADE_SCALE)
-    for left, right in zip(cuts[:-1], cuts[1:]):
+    for left, right in pairwise(cuts):
         count = max(1, round((right - left) / FACADE_SCALE / rng.uniform(1.8, 3.2)))
         pitch = (right - left) / count
         broad = rng.uniform(0.35, 0.65) if not style.curtain_wall else 0.9
@@ -398,7 +405,7 @@ def sky(rng: np.random.Generator, style: Style) -> Image:
     # Clouds flatten towards the horizon, as a layer at constant height does.
     bands = fractal_noise(rng, 512, 1024, 170, 6)
     height = np.clip(1 / (rows + 0.22), 0, 4.5)
-    sample_y = np.broadcast_to(height * 110, (256, 1024)).astype(np.float32)
+    sample_y = np.broadcast_to(height * 260, (256, 1024)).astype(np.float32)
     sample_x = np.broadcast_to(np.arange(1024, dtype=np.float32), (256, 1024))
     cover = cv2.remap(bands, sample_x, sample_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     cover = np.clip((cover + style.clouds) * style.cloud_contrast, 0, 1)[..., None]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from seg_uncertainty_ros.procedural.classes import UNLABELLED
+from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.procedural.painter import NEAR
 from seg_uncertainty_ros.procedural.sprites import Sketch
 from seg_uncertainty_ros.procedural.sprites import Sprite
 from seg_uncertainty_ros.procedural.textures import Ripmap
@@ -55,47 +56,45 @@ class Unknown:
     def paint(self, canvas: Canvas, place: tuple[float, float], blot: NDArray[np.uint8]) -> None:
         """Paint it with its nearest side at ``place`` (d, s)."""
         d, s = place
-        width, height, depth = self.size
-        wide = width * 0.62
-        near, far = s - 0.12, s + depth + 0.25
-        if near - canvas.camera.along < 0.9:
+        width, _, depth = self.size
+        wide = width / 2 + 0.3
+        near, far = max(s - 0.4, canvas.camera.along + NEAR), s + depth + 0.4
+        if near >= far:
             return
-        corners = [
-            [d - wide, 0, far],
-            [d + wide, 0, far],
-            [d + wide, 0, near],
-            [d - wide, 0, near],
-        ]
-        canvas.shadow(np.array(corners), blot, 0.75)
-        if self.sprite is not None:
+        left, right = d - wide, d + wide
+        corners = [[left, 0, far], [right, 0, far], [right, 0, near], [left, 0, near]]
+        canvas.shadow(np.array(corners), blot, 0.8)
+        if self.sprite is None:
+            self._paint_box(canvas, place)
+        elif s - canvas.camera.along > NEAR:
             canvas.sprite(self.sprite, (d, 0.0, s), UNLABELLED, unknown=True)
-            return
+
+    def _paint_box(self, canvas: Canvas, place: tuple[float, float]) -> None:
+        d, s = place
+        camera = canvas.camera
+        width, height, depth = self.size
         left, right, end = d - width / 2, d + width / 2, s + depth
+        start = max(s, camera.along + NEAR)  # what is nearer is out of sight
+        if start >= end:
+            return
+        share = (start - s) / depth
         front, side, top = self.faces
-        quads = []
-        if canvas.camera.eye > height:
-            quads.append(
-                (
-                    top,
-                    [
-                        [left, height, end],
-                        [right, height, end],
-                        [right, height, s],
-                        [left, height, s],
-                    ],
-                )
-            )
-        if canvas.camera.offset < left:
-            quads.append(
-                (side, [[left, height, end], [left, height, s], [left, 0, s], [left, 0, end]])
-            )
-        if canvas.camera.offset > right:
-            quads.append(
-                (side, [[right, height, s], [right, height, end], [right, 0, end], [right, 0, s]])
-            )
-        quads.append((front, [[left, height, s], [right, height, s], [right, 0, s], [left, 0, s]]))
-        for texture, points in quads:
-            canvas.quad(texture, np.array(points, np.float64), UNLABELLED, unknown=True)
+
+        def face(texture: Ripmap, corners: list[list[float]], low: float, high: float) -> None:
+            points = np.array(corners, np.float64)
+            canvas.quad(texture, points, UNLABELLED, span=(low, high), unknown=True)
+
+        if camera.eye > height:
+            back = [[left, height, end], [right, height, end]]
+            face(top, [*back, [right, height, start], [left, height, start]], 0, 1)
+        if camera.offset < left:
+            far = [left, height, end], [left, 0, end]
+            face(side, [far[0], [left, height, start], [left, 0, start], far[1]], 0, 1 - share)
+        if camera.offset > right:
+            far = [right, height, end], [right, 0, end]
+            face(side, [[right, height, start], far[0], far[1], [right, 0, start]], share, 1)
+        if start == s:
+            face(front, [[left, height, s], [right, height, s], [right, 0, s], [left, 0, s]], 0, 1)
 
 
 def _box_faces(rng: np.random.Generator, kind: str, style: Style) -> tuple[Ripmap, ...]:
@@ -196,7 +195,7 @@ def _debris(rng: np.random.Generator, style: Style) -> Sprite:
         middle = (rng.uniform(0.45, 1.0), rng.uniform(0.55, 0.72))
         points = [
             (middle[0] + r * 1.3 * np.cos(a), min(0.99, middle[1] + r * np.sin(a)))
-            for a, r in zip(turn, reach)
+            for a, r in zip(turn, reach, strict=True)
         ]
         sketch.polygon(points, rng.uniform(30, 210, 3))
     return sketch.sprite(FLAT['debris'], style.sun_wall, grain=0.3)

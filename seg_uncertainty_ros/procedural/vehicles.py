@@ -33,7 +33,11 @@ PAINTS = (
     (110, 60, 30),
     (70, 50, 40),
     (60, 80, 50),
-    (40, 140, 190),
+    (60, 120, 150),
+    (205, 206, 204),
+    (150, 150, 148),
+    (52, 50, 50),
+    (96, 84, 78),
 )
 # (length, width, height, belt height, share of the length under glass at belt and at roof)
 BODIES = {
@@ -51,15 +55,17 @@ class Vehicle:
     """A car about its middle on the ground, its rear towards the camera.
 
     ``corners`` (N, 3) are (right, up, forward) in metres; face ``i`` takes ``sizes[i]`` of them,
-    has a colour (BGR, lit), an outward normal, and carries the label where ``solid``. ``gloss``
-    is what the surroundings reflect, 128 neutral.
+    has a colour (BGR, lit), an outward normal, and is ``bold`` if it shows from afar. ``solids``
+    are the convex parts that fill the silhouette. ``gloss`` is what the surroundings reflect,
+    128 neutral.
     """
 
     corners: NDArray[np.float64]
     sizes: tuple[int, ...]
     colours: tuple[tuple[float, float, float], ...]
     normals: NDArray[np.float64]
-    solid: tuple[bool, ...]
+    bold: tuple[bool, ...]
+    solids: tuple[NDArray[np.float64], ...]
     gloss: NDArray[np.uint8]
     length: float
     width: float
@@ -78,7 +84,8 @@ class _Mesh:
         self.corners: list[NDArray[np.float64]] = []
         self.colours: list[tuple[float, float, float]] = []
         self.normals: list[NDArray[np.float64]] = []
-        self.solid: list[bool] = []
+        self.bold: list[bool] = []
+        self.solids: list[NDArray[np.float64]] = []
         # Light by direction: a car's left side faces where right-hand houses face.
         self.light = {
             (0, -1): style.wall_right,
@@ -95,7 +102,7 @@ class _Mesh:
         colour: NDArray[np.float64],
         normal: tuple[float, float, float],
         *,
-        solid: bool = False,
+        bold: bool = False,
     ) -> None:
         unit = np.array(normal, np.float64) / np.linalg.norm(normal)
         gain = sum(
@@ -105,7 +112,7 @@ class _Mesh:
         self.corners.append(np.array(corners, np.float64))
         self.colours.append((float(tone[0]), float(tone[1]), float(tone[2])))
         self.normals.append(unit)
-        self.solid.append(solid)
+        self.bold.append(bold)
 
 
 def vehicle(rng: np.random.Generator, style: Style) -> Vehicle:
@@ -130,7 +137,8 @@ def vehicle(rng: np.random.Generator, style: Style) -> Vehicle:
         tuple(len(corners) for corners in mesh.corners),
         tuple(mesh.colours),
         np.array(mesh.normals),
-        tuple(mesh.solid),
+        tuple(mesh.bold),
+        tuple(mesh.solids),
         to_image(gloss),
         length,
         width,
@@ -182,7 +190,7 @@ def _lower_body(
         drop = nose * slope * max(0.0, (rise - 0.46) / (belt - 0.46))
         rings.append(np.column_stack([ring[:, 0] * share, rise - drop, ring[:, 1] * share]))
     count = len(ring)
-    for low, high, (_, _, colour) in zip(rings[:-1], rings[1:], levels[1:]):
+    for low, high, (_, _, colour) in zip(rings[:-1], rings[1:], levels[1:], strict=True):
         for here in range(count):
             after = (here + 1) % count
             quad = [tuple(high[here]), tuple(high[after]), tuple(low[after]), tuple(low[here])]
@@ -194,8 +202,9 @@ def _lower_body(
                 < 0
             ):
                 normal = -normal
-            mesh.add(quad, colour, tuple(normal), solid=True)
-    mesh.add([tuple(point) for point in rings[-1]], paint * 1.08, (0, 1, 0.05), solid=True)
+            mesh.add(quad, colour, tuple(normal), bold=True)
+    mesh.add([tuple(point) for point in rings[-1]], paint * 1.08, (0, 1, 0.05), bold=True)
+    mesh.solids.append(np.concatenate(rings))
 
 
 def _wheels(mesh: _Mesh, style: Style, size: tuple[float, float], radius: float) -> None:
@@ -214,7 +223,10 @@ def _wheels(mesh: _Mesh, style: Style, size: tuple[float, float], radius: float)
                     (x, radius + rise + grow * radius * np.sin(a), z + grow * radius * np.cos(a))
                     for a in turn
                 ]
-                mesh.add(rim, colour, (sign, 0, 0), solid=grow == 1.0)
+                mesh.add(rim, colour, (sign, 0, 0))
+                if grow == 1.0:
+                    inner = np.array(rim) - (sign * 0.22, 0, 0)
+                    mesh.solids.append(np.concatenate([rim, inner]))
         for seam in (-0.04 * length, 0.2 * length):
             z = seam + 0.02
             door = [(x, 0.86, seam), (x, 0.86, z), (x, 0.34, z), (x, 0.34, seam)]
@@ -230,42 +242,52 @@ def _ends(
     """Lamps, plates, bumper, grille, and the tyres seen under the body."""
     length, width, belt = size
     half, dark = width / 2, np.full(3, 32.0)
-    tall = float(rng.uniform(0.12, 0.32))
+    tall = float(rng.uniform(0.1, 0.24))
+    tint = (90, 170, 190) if rng.random() < 0.4 else (190, 192, 192)
+    plate_colour = np.array(tint, np.float64)
     for sign in (-1, 1):
         z = sign * length / 2 + sign * 0.005
         normal = (0.0, 0.0, float(sign))
 
-        def plate(
-            x0: float, x1: float, low: float, high: float, colour, z=z, normal=normal
-        ) -> None:
-            mesh.add([(x0, high, z), (x1, high, z), (x1, low, z), (x0, low, z)], colour, normal)
-
         inset = z - sign * 0.4
         for x in (-half + 0.08, half - 0.28):
             tyre = [(x, 0.25, inset), (x + 0.2, 0.25, inset), (x + 0.2, 0, inset), (x, 0, inset)]
-            mesh.add(tyre, dark * 0.9, normal, solid=True)
+            mesh.add(tyre, dark * 0.9, normal)
         wide = half - 0.28
         if sign < 0:
-            plate(-wide, wide, 0.3, 0.44, dark * 1.3)
-            plate(-wide, wide, 0.66, 0.675, paint * 0.45)
-            plate(-0.26, 0.26, 0.5, 0.61, np.array([110, 200, 215.0]) * rng.uniform(0.7, 1))
+            _panel(mesh, sign, z, (-wide, wide, 0.3, 0.44), dark * 1.3)
+            _panel(mesh, sign, z, (-wide, wide, 0.66, 0.675), paint * 0.45)
+            _panel(mesh, sign, z, (-0.26, 0.26, 0.5, 0.61), plate_colour)
         else:
-            plate(-wide * 0.8, wide * 0.8, 0.5, 0.68, dark)
-            plate(-wide * 0.9, wide * 0.9, 0.28, 0.4, dark)
-            plate(-0.26, 0.26, 0.42, 0.52, np.array([212, 214, 214.0]))
-        lamp = np.array([34, 30, 165.0]) if sign < 0 else np.array([222, 220, 214.0])
+            _panel(mesh, sign, z, (-wide * 0.8, wide * 0.8, 0.5, 0.68), dark)
+            _panel(mesh, sign, z, (-wide * 0.9, wide * 0.9, 0.28, 0.4), dark)
+            _panel(mesh, sign, z, (-0.26, 0.26, 0.42, 0.52), np.array([212, 214, 214.0]))
+        lamp = np.array([36, 32, 128.0]) if sign < 0 else np.array([222, 220, 214.0])
         top = belt - (0.12 if sign < 0 else 0.26)
         bottom = top - (tall if sign < 0 else 0.13)
         for side in (-1, 1):
             # Lamps wrap around the rounded corner.
-            x0, x1 = side * (wide - 0.16), side * (half - 0.045)
+            x0, x1 = side * (wide - 0.06), side * (half - 0.045)
             back = z - sign * 0.11
             lens = [(x0, top, z), (x1, top, back), (x1, bottom, back), (x0, bottom, z)]
             mesh.add(lens, lamp, (side * 0.3, 0, sign))
             if sign < 0:
                 low = [(x0, bottom + 0.06, z), (x1, bottom + 0.06, back)]
                 low += [(x1, bottom, back), (x0, bottom, z)]
-                mesh.add(low, lamp * 1.25 + 20, (side * 0.3, 0, sign))
+                mesh.add(low, lamp * 1.1 + 30, (side * 0.3, 0, sign))
+
+
+def _panel(
+    mesh: _Mesh,
+    sign: int,
+    z: float,
+    box: tuple[float, float, float, float],
+    colour: NDArray[np.float64],
+) -> None:
+    """Add an upright panel across the car at ``z``; box is (x0, x1, low, high)."""
+    x0, x1, low, high = box
+    corners = [(x0, high, z), (x1, high, z), (x1, low, z), (x0, low, z)]
+    mesh.add(corners, colour, (0.0, 0.0, float(sign)))
 
 
 def _cabin(
@@ -286,7 +308,7 @@ def _cabin(
     glass = np.array([64, 56, 48.0]) * rng.uniform(0.5, 1.4)
 
     def at(side: float, share: float, up: float) -> tuple[float, float, float]:
-        """Return the point of a flank at ``share`` from rear to front, ``up`` from belt to eave."""
+        """Return a flank's point: ``share`` from rear to front, ``up`` from belt to eave."""
         rear, front = (base[i] + (top[i] - base[i]) * up for i in (0, 1))
         return (
             side * (wide + (slim - wide) * up),
@@ -297,7 +319,7 @@ def _cabin(
     for side in (-1.0, 1.0):
         normal = (side, 0.25, 0.0)
         flank = [at(side, 0, 0), at(side, 0, 1), at(side, 1, 1), at(side, 1, 0)]
-        mesh.add(flank, paint * 0.95, normal, solid=True)
+        mesh.add(flank, paint * 0.95, normal, bold=True)
         spans = ((0.05, 0.32), (0.35, 0.65), (0.68, 0.95)) if not closed else ((0.74, 0.95),)
         for low, high in spans:
             pane = [
@@ -310,7 +332,7 @@ def _cabin(
     for share, direction in ((0.0, -1.0), (1.0, 1.0)):
         normal = (0.0, 0.5, direction)
         screen = [at(-1, share, 0), at(-1, share, 1), at(1, share, 1), at(1, share, 0)]
-        mesh.add(screen, paint * 0.95, normal, solid=True)
+        mesh.add(screen, paint * 0.95, normal, bold=True)
         if closed and direction < 0:
             for x in (-slim * 0.88, 0.06) if kind == 'van' else ():
                 z = base[0] - 0.01
@@ -343,8 +365,10 @@ def _cabin(
         (3, 0, (-1, 1, 0)),
     ):
         ridge = [lip[here], lip[after], crown[after], crown[here]]
-        mesh.add(ridge, paint, tuple(float(v) for v in normal), solid=True)
-    mesh.add(crown, paint * 1.05, (0.0, 1.0, 0.0), solid=True)
+        mesh.add(ridge, paint, tuple(float(v) for v in normal), bold=True)
+    mesh.add(crown, paint * 1.05, (0.0, 1.0, 0.0), bold=True)
+    foot = [at(side, share, 0) for side in (-1, 1) for share in (0, 1)]
+    mesh.solids.append(np.array([*lip, *crown, *foot]))
 
 
 def paint_vehicle(
@@ -367,22 +391,23 @@ def paint_vehicle(
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     if high[0] < -2 or low[0] > camera.width + 2:
         return
-    reach_x, reach_z = car.width * 0.72, car.length * 0.6
+    reach_x, reach_z = car.width / 2 + 0.3, car.length / 2 + 0.45
     if depth - reach_z > 0.5:
         left, right, near, far = d - reach_x, d + reach_x, s - reach_z, s + reach_z
         ground = [[left, 0, far], [right, 0, far], [right, 0, near], [left, 0, near]]
-        canvas.shadow(np.array(ground), blot, 0.78)
+        canvas.shadow(np.array(ground), blot, 0.85)
     # Faces are visible whose plane looks towards the camera.
     eye = np.array([camera.offset - d, camera.eye, camera.along - s]) * turn
     seen = np.einsum('ij,ij->i', car.normals, eye - car.corners[car.starts]) > 0
-    fine = high[1] - low[1] > 12  # far cars do without details
-    polygons, colours, solid = [], [], []
-    for index in np.flatnonzero(seen):
-        if fine or car.solid[index]:
-            start = car.starts[index]
-            polygons.append(pixels[start : start + car.sizes[index]])
-            colours.append(car.colours[index])
-            solid.append(car.solid[index])
-    canvas.faces(polygons, colours, solid, label, depth)
+    fine = high[1] - low[1] > 10  # far cars do without details
+    shown = [index for index in np.flatnonzero(seen) if fine or car.bold[index]]
+    starts = car.starts
+    canvas.faces(
+        [pixels[starts[index] : starts[index] + car.sizes[index]] for index in shown],
+        [car.colours[index] for index in shown],
+    )
+    outline, _ = camera.project(np.concatenate(car.solids) * turn + (d, 0.0, s))
+    cuts = np.cumsum([len(part) for part in car.solids[:-1]])
+    canvas.hulls(np.split(outline, cuts) if fine else [outline], label, depth)
     if fine:
         canvas.gloss(pixels, car.gloss, depth)

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.procedural.painter import Canvas
+    from seg_uncertainty_ros.procedural.vehicles import Vehicle
 
 SIGHT = 200.0  # metres: the street is drawn that far
+SIGHT_SMALL = 120.0  # metres: and what is small on it
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Item:
     d: float
     s: float
     paint: Callable[[Canvas, float], None]
+    sight: float = SIGHT
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,19 @@ class Building:
 class World:
     """Textures and layout of a drive; ``paint`` draws what a camera sees at a time."""
 
-    def __init__(self, seed: int, duration_s: float, speed: float, start: float) -> None:
-        """Draw the street; ego starts at ``start`` (m) with ``speed`` (m/s), among traffic."""
+    def __init__(
+        self,
+        seed: int,
+        duration_s: float,
+        speed: float,
+        start: float,
+        swerves: tuple[float, ...] = (),
+    ) -> None:
+        """Draw the street; ego starts at ``start`` (m) with ``speed`` (m/s), among traffic.
+
+        At the times ``swerves`` (s) ego leaves its lane: nobody drives ahead of it, and nobody
+        meets it then.
+        """
         self.seed = seed
         rng = np.random.default_rng([seed, 1])
         self.style = style = draw_style(rng)
@@ -125,10 +139,12 @@ class World:
         self.light = sprites.traffic_light(rng, style)
         self.cars = [vehicle(rng, style) for _ in range(7)]
         blot = np.zeros((64, 64), np.uint8)
-        blot[10:54, 10:54] = 255
-        self.blot = cv2.GaussianBlur(blot, (0, 0), 4)
+        blot[5:59, 5:59] = 255
+        self.blot = cv2.GaussianBlur(blot, (0, 0), 3)
         self.movers = [
-            replace(mover, s0=mover.s0 + start) for mover in self._traffic(rng, duration_s, speed)
+            replace(mover, s0=mover.s0 + start)
+            for mover in self._traffic(rng, duration_s, speed)
+            if not self._in_the_way(mover, speed, swerves)
         ]
         self.lot = lru_cache(maxsize=512)(self._lot)
 
@@ -281,16 +297,23 @@ class World:
         kerb = style.half_road + 0.45
         if chunk % 3 == (0 if side > 0 else 1) and style.furniture > 0.5:
             s = start + 1.0
-            items.append(Item(side * kerb, s, self._lamp(side * kerb, s, side)))
+            items.append(Item(side * kerb, s, self._lamp(side * kerb, s, side), SIGHT_SMALL))
         if rng.random() < 0.55 * style.furniture:
             s = start + rng.uniform(2, 10)
             plate = self.signs[rng.integers(len(self.signs))]
             items.append(
-                Item(side * kerb, s, self._post(side * kerb, s, plate, rng.uniform(1.6, 2.3)))
+                Item(
+                    side * kerb,
+                    s,
+                    self._post(side * kerb, s, plate, rng.uniform(1.6, 2.3)),
+                    SIGHT_SMALL,
+                )
             )
         if junction or (style.crossing is not None and self._junction(chunk + 1, side)):
             s = start + (1.0 if junction else 9.5)
-            items.append(Item(side * kerb, s, self._post(side * kerb, s, self.light, 2.3)))
+            items.append(
+                Item(side * kerb, s, self._post(side * kerb, s, self.light, 2.3), SIGHT_SMALL)
+            )
         if rng.random() < 0.25 * style.furniture and not junction:
             d, s = side * (kerb + rng.uniform(0, 1.0)), start + rng.uniform(0, CHUNK)
             tall = float(rng.choice([0.95, 3.2, 7.5]))
@@ -298,7 +321,7 @@ class World:
             def post(canvas: Canvas, _time: float) -> None:
                 _bar(canvas, (d, s), (0, tall), 0.12, style.metal * style.sun_wall * 0.7, POLE)
 
-            items.append(Item(d, s, post))
+            items.append(Item(d, s, post, SIGHT_SMALL))
         return items
 
     def _lamp(self, d: float, s: float, side: int) -> Callable[[Canvas, float], None]:
@@ -339,11 +362,17 @@ class World:
                     s = start + slot + rng.uniform(-0.4, 0.4)
                     away = side != style.side
 
-                    def parked(canvas: Canvas, _time: float, car=car, d=d, s=s, away=away) -> None:
-                        paint_vehicle(canvas, car, (d, s), CAR, self.blot, oncoming=away)
-
-                    items.append(Item(d, s, parked))
+                    parked = self._parked(car, d, s, oncoming=away)
+                    items.append(Item(d, s, parked, SIGHT_SMALL))
         return items
+
+    def _parked(
+        self, car: Vehicle, d: float, s: float, *, oncoming: bool
+    ) -> Callable[[Canvas, float], None]:
+        def paint(canvas: Canvas, _time: float) -> None:
+            paint_vehicle(canvas, car, (d, s), CAR, self.blot, oncoming=oncoming)
+
+        return paint
 
     # What moves.
 
@@ -373,6 +402,14 @@ class World:
             if rng.random() < 0.05 * style.people:
                 movers.append(self._crossing(rng, chunk * CHUNK + 6, speed))
         return movers
+
+    def _in_the_way(self, mover: Mover, speed: float, swerves: tuple[float, ...]) -> bool:
+        if abs(mover.d0) > self.style.half_road and not mover.drift:
+            return False
+        closing = speed - mover.speed
+        if abs(closing) < 0.1:
+            return bool(swerves)
+        return any(abs(mover.s0 / closing - time) < 3 for time in swerves)
 
     def _driving(
         self, rng: np.random.Generator, d: float, s: float, speed: float, *, oncoming: bool
@@ -447,10 +484,11 @@ class World:
             for chunk in range(first, last + 1)
             for side in (-1, 1)
             for item in self.lot(chunk, side)
+            if item.s - camera.along < item.sight
         ]
         for mover in self.movers:
             d, s = mover.place(time)
-            if NEAR < s - camera.along < SIGHT and abs(d) < 20:
+            if NEAR < s - camera.along < SIGHT_SMALL and abs(d) < 20:
                 items.append(
                     Item(
                         d, s, lambda view, now, mover=mover, at=(d, s): mover.paint(view, now, at)
@@ -507,6 +545,9 @@ def _bar(
     depth = s - camera.along
     if depth < NEAR:
         return
+    tall = (rise[1] - rise[0]) * camera.focal / depth
+    if tall < 1.0 and label == POLE and rise[0] > 0:
+        return
     ends, _ = camera.project(np.array([[d, rise[1], s], [d, rise[0], s]]))
     half = max(width * camera.focal / depth, 1.0) / 2
     (x, top), bottom = ends[0], max(ends[1][1], ends[0][1] + 1)
@@ -517,4 +558,5 @@ def _bar(
         stripe[[1, 2], 0] = x - half * 0.2
         polygons.append(stripe)
         tones.append(tuple(float(v) for v in np.clip(colour * 0.7, 0, 255)))
-    canvas.faces(polygons, tones, [True, False], label, depth)
+    canvas.faces(polygons, tones)
+    canvas.hulls([body], label, depth)
