@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -79,3 +80,29 @@ def overlay(
     opacity = cv2.LUT(anomaly, _OPACITY)
     heat = cv2.applyColorMap(anomaly, _HEAT.reshape(256, 1, 3))
     return cv2.blendLinear(heat, tinted, opacity, 1.0 - opacity)
+
+
+STATE_COLORS = {'OK': (60, 140, 40), 'WARN': (0, 140, 230), 'ERROR': (40, 40, 200)}
+
+
+def caption(image: NDArray[np.uint8], state: str, messages: Sequence[str]) -> NDArray[np.uint8]:
+    """Return a copy of a BGR image with the monitor's state and its messages on top.
+
+    Lines that are wider than the image are cut.
+    """
+    scale = max(0.35, image.shape[1] / 1600)
+    step = round(34 * scale)
+    result = image.copy()
+    bar = result[: step * (1 + len(messages)) + step // 3]
+    bar[:] = bar // 4
+    cv2.rectangle(
+        result, (0, 0), (step // 2, len(bar)), STATE_COLORS.get(state, (120, 120, 120)), cv2.FILLED
+    )
+    for row, text in enumerate((state, *messages), start=1):
+        # OpenCV's fonts are ASCII only.
+        plain = text.encode('ascii', 'replace').decode()
+        place = (step, row * step)
+        cv2.putText(
+            result, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA
+        )
+    return result

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from seg_uncertainty_ros.classes import CAMVID
@@ -20,7 +21,6 @@ from seg_uncertainty_ros.training.taxonomy import IDD_OFFSET
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Image = NDArray[np.uint8]
@@ -34,6 +34,7 @@ class DatasetError(SegUncertaintyError):
 class Sample:
     """``image`` uint8 HxWx3 BGR; ``labels`` uint8 HxW, values of taxonomy.target_table."""
 
+    name: str
     image: Image
     labels: Image
 
@@ -60,7 +61,7 @@ def camvid(root: Path, split: str) -> list[Sample]:
     for path in _paths(root / split, '*.jpg'):
         labels = _read(root / f'{split}annot' / f'{path.stem}.png', cv2.IMREAD_GRAYSCALE)
         labels[labels >= len(CAMVID)] = UNLABELLED
-        samples.append(Sample(_read(path, cv2.IMREAD_COLOR), labels))
+        samples.append(Sample(path.stem, _read(path, cv2.IMREAD_COLOR), labels))
     return samples
 
 
@@ -71,17 +72,34 @@ def idd_lite(root: Path, split: str) -> list[Sample]:
         name = path.name.replace('_image.jpg', '_label.png')
         labels = _read(root / 'gtFine' / split / path.parent.name / name, cv2.IMREAD_GRAYSCALE)
         labels[labels != UNLABELLED] += IDD_OFFSET
-        samples.append(Sample(_read(path, cv2.IMREAD_COLOR), labels))
+        samples.append(Sample(path.stem, _read(path, cv2.IMREAD_COLOR), labels))
     return samples
 
 
-def procedural(count: int, seed: int, height: int, width: int) -> list[Sample]:
-    """Render ``count`` random scenes; each scene has a seed of its own."""
+def procedural(
+    count: int, seed: int, height: int, width: int, cache: Path | None = None
+) -> list[Sample]:
+    """Render ``count`` random scenes; each scene has a seed of its own.
+
+    They are read from ``cache`` (.npz) where it holds as many, else rendered and written there.
+    """
+    if cache is not None and cache.exists():
+        with np.load(cache) as stored:
+            images, labels = stored['images'], stored['labels']
+        if images.shape == (count, height, width, 3):
+            return [Sample(f'scene_{seed + i}', images[i], labels[i]) for i in range(count)]
 
     def render(index: int) -> Sample:
         scene = random_scene(seed + index, width, height)
-        return Sample(scene.image, scene.labels)
+        return Sample(f'scene_{seed + index}', scene.image, scene.labels)
 
     with ThreadPoolExecutor() as pool:
         scenes = pool.map(render, range(count))
-        return list(tqdm(scenes, total=count, desc='procedural scenes', unit='scene'))
+        samples = list(tqdm(scenes, total=count, desc='procedural scenes', unit='scene'))
+    if cache is not None:
+        images, labels = (
+            np.stack([s.image for s in samples]),
+            np.stack([s.labels for s in samples]),
+        )
+        np.savez(cache, images=images, labels=labels)
+    return samples

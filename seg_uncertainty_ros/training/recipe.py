@@ -27,6 +27,8 @@ class Recipe:
     name: str
     seed: int = 1
     steps: int = 6000
+    # End here although the learning rate is planned for all steps; 0: at the end.
+    stop_after: int = 0
     crop_height: int = 288
     crop_width: int = 384
     # Crops a batch from each source.

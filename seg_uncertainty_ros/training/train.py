@@ -47,13 +47,15 @@ class Pool:
     crops: int
 
 
-def load_pools(recipe: Recipe, data: Path) -> tuple[list[Pool], list[Sample]]:
+def load_pools(recipe: Recipe, data: Path, out: Path) -> tuple[list[Pool], list[Sample]]:
     """Return the training pools and the CamVid val samples."""
     pools = [Pool(datasets.camvid(data / 'camvid', 'train'), recipe.camvid)]
     if recipe.idd_lite:
         pools.append(Pool(datasets.idd_lite(data / 'idd_lite', 'train'), recipe.idd_lite))
     if recipe.procedural:
-        scenes = datasets.procedural(recipe.procedural_scenes, 10_000, 360, 480)
+        scenes = datasets.procedural(
+            recipe.procedural_scenes, 10_000, 360, 480, out / 'scenes.npz'
+        )
         pools.append(Pool(scenes, recipe.procedural))
     return pools, datasets.camvid(data / 'camvid', 'val')
 
@@ -130,19 +132,24 @@ def make_optimizer(model: Segmenter, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups)
 
 
-def train(recipe: Recipe, data: Path, out: Path) -> Path:
+def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Path:
     """Train ``recipe`` on ``data``; return the best checkpoint, ``out/best.pt``.
+
+    ``init`` is a checkpoint to start from; without it the encoder starts from ImageNet.
 
     A run that was cut short continues from ``out/last.pt``. ``out/log.jsonl`` has a line for each
     validation.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    pools, val = load_pools(recipe, data)
+    pools, val = load_pools(recipe, data, out)
     weights = target_weights(pools[0].samples, recipe)
     table = target_table()
     model = Segmenter(len(CAMVID))
-    model.encoder.load_imagenet()
+    if init is None:
+        model.encoder.load_imagenet()
+    else:
+        model.load_state_dict(torch.load(init, weights_only=True)['weights'])
     model = model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -157,7 +164,8 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
             part.load_state_dict(state[key])
         schedule.load_state_dict(state['schedule'])
         start, best = state['step'], state['best']
-    progress = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, unit='step')
+    end = recipe.stop_after or recipe.steps
+    progress = tqdm(range(start, end), initial=start, total=end, unit='step', mininterval=2.0)
     losses = []
     for step in progress:
         # A generator per step: a resumed run draws the batches that an uncut one would.
@@ -176,7 +184,7 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
         average.update_parameters(model)
         losses.append(float(loss.detach()))
         progress.set_postfix(loss=f'{np.mean(losses[-100:]):.3f}', best=f'{best:.4f}')
-        if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
+        if (step + 1) % recipe.validate_every == 0 or step + 1 == end:
             matrix = validate(average.module, val)
             row = {
                 'step': step + 1,

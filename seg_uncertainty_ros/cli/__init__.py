@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The console script seg-uncertainty."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from seg_uncertainty_ros import __version__
+from seg_uncertainty_ros.cli import demo
+from seg_uncertainty_ros.cli import infer
+from seg_uncertainty_ros.cli import info
+from seg_uncertainty_ros.cli import replay
+from seg_uncertainty_ros.cli import train
+from seg_uncertainty_ros.errors import SegUncertaintyError
+
+EXAMPLES = """examples:
+  seg-uncertainty demo                              a procedural drive through real nodes over DDS
+  seg-uncertainty demo BAG                          the same with a recording
+  seg-uncertainty infer IMAGES --out DIR --scores entropy,pgn_uniform
+  seg-uncertainty replay BAG --out BAG2             bag to bag, without ROS
+  seg-uncertainty info                              what is in the bundle that ships
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    root = argparse.ArgumentParser(
+        prog='seg-uncertainty',
+        description='Semantic segmentation that says how sure it is and what is strange.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    commands = root.add_subparsers(title='commands', required=True, metavar='COMMAND')
+    for module in (demo, infer, replay, info, train):
+        module.add_parsers(commands)
+    return root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; bad input is one line on stderr and exit code 1."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except SegUncertaintyError as error:
+        print(f'seg-uncertainty: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('seg-uncertainty: interrupted', file=sys.stderr)
+        return 130

@@ -1,0 +1,263 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""From a trained checkpoint to a model bundle: calibrate, export, fit the monitor's thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from seg_uncertainty_ros.bundle import GRAPH
+from seg_uncertainty_ros.bundle import MODEL_CARD
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.bundle import ScoreInfo
+from seg_uncertainty_ros.bundle import Threshold
+from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.monitor.assessment import Observation
+from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.monitor.monitor import Monitor
+from seg_uncertainty_ros.network.deployed import DeployedGraph
+from seg_uncertainty_ros.network.export import export_onnx
+from seg_uncertainty_ros.network.segmenter import Segmenter
+from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.procedural import Drive
+from seg_uncertainty_ros.scores import SCORES
+from seg_uncertainty_ros.shift.reference import Reference
+from seg_uncertainty_ros.training import datasets
+from seg_uncertainty_ros.training.calibration import KNOTS
+from seg_uncertainty_ros.training.calibration import PixelSample
+from seg_uncertainty_ros.training.calibration import expected_calibration_error
+from seg_uncertainty_ros.training.calibration import fit_temperature
+from seg_uncertainty_ros.training.calibration import score_knots
+from seg_uncertainty_ros.training.metrics import ConfusionMatrix
+from seg_uncertainty_ros.training.model_card import Metrics
+from seg_uncertainty_ros.training.model_card import model_card
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from seg_uncertainty_ros.training.datasets import Sample
+
+GEOMETRY = Geometry(stride=Segmenter.stride, max_pixels=640 * 384)
+DEFAULT_SCORE = 'pgn_uniform'
+DRIVE_RATE_HZ = 5.0
+# Seeds of drives that neither training (10000 and up) nor the demo uses.
+DRIVE_SEEDS = range(500, 516)
+CALIBRATION_SCENES = 120
+CALIBRATION_SEED = 50_000
+# CamVid's dusk drive: trained on, yet no part of what counts as its ordinary light.
+DUSK_DRIVE = '0001TP'
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """In-distribution drives of a domain; ``window``: frames behind a decision about shift."""
+
+    domain: str
+    drives: tuple[Sequence[NDArray[np.uint8]], ...]
+    window: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the monitor measured on in-distribution drives, a value for each frame."""
+
+    ood_area: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+
+@torch.no_grad()
+def raw_pixels(
+    graph: DeployedGraph, samples: Iterable[Sample]
+) -> Iterator[tuple[PixelSample, NDArray[np.float32]]]:
+    """Yield logits with labels, and scores KxN, of the labelled pixels of each sample."""
+    for sample in samples:
+        size = GEOMETRY.network_size(*sample.labels.shape)
+        image = cv2.resize(sample.image, size[::-1], interpolation=cv2.INTER_LINEAR)
+        logits, scores, _ = graph.raw(torch.from_numpy(image))
+        labels = cv2.resize(sample.labels, logits.shape[:1:-1], interpolation=cv2.INTER_NEAREST)
+        known = torch.from_numpy(labels < len(CAMVID))
+        pixels = PixelSample(
+            logits[0][:, known] * graph.temperature, torch.from_numpy(labels)[known].long()
+        )
+        yield pixels, scores[:, known].numpy()
+
+
+def camvid_sequences(samples: Sequence[Sample]) -> Sequences:
+    """Return the day drives of CamVid; most of its labelled frames are 1 s apart."""
+    drives: dict[str, list[NDArray[np.uint8]]] = {}
+    for sample in samples:
+        drive = sample.name.split('_')[0]
+        if drive != DUSK_DRIVE:
+            drives.setdefault(drive, []).append(sample.image)
+    return Sequences('camvid', tuple(drives.values()), 2)
+
+
+def procedural_sequences(seeds: Iterable[int], seconds: float = 10.0) -> Sequences:
+    """Return procedural drives without events."""
+    drives = tuple(
+        [
+            rendered.image
+            for rendered in Drive(seed=seed, rate_hz=DRIVE_RATE_HZ, duration_s=seconds)
+        ]
+        for seed in tqdm(list(seeds), desc='procedural drives', unit='drive')
+    )
+    return Sequences('procedural', drives, round(DRIVE_RATE_HZ * MonitorConfig().shift_window_s))
+
+
+@torch.no_grad()
+def embeddings(graph: DeployedGraph, sequences: Sequences) -> list[NDArray[np.float32]]:
+    """Return the embeddings of each drive, nxD."""
+    result = []
+    for drive in tqdm(sequences.drives, desc=f'embeddings of {sequences.domain}', unit='drive'):
+        rows = []
+        for image in drive:
+            size = GEOMETRY.network_size(*image.shape[:2])
+            resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+            rows.append(graph.raw(torch.from_numpy(resized))[2].numpy())
+        result.append(np.stack(rows))
+    return result
+
+
+def observe(bundle: Bundle, drives: Iterable[Sequence[NDArray[np.uint8]]]) -> Observed:
+    """Run pipeline and monitor over in-distribution drives, as a node would."""
+    pipeline = Pipeline(bundle)
+    areas, confidences, shifts = [], [], []
+    for drive in tqdm(list(drives), desc='thresholds', unit='drive'):
+        monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference)
+        for index, image in enumerate(drive):
+            stamp_ns = 10**9 + round(index * 1e9 / DRIVE_RATE_HZ)
+            result = pipeline.process(Frame(image, stamp_ns))
+            assessment = monitor.update(
+                Observation(
+                    stamp_ns, result.mask, result.confidence, result.anomaly, result.embedding
+                )
+            )
+            for values, value in (
+                (areas, assessment.ood_area),
+                (confidences, assessment.mean_confidence),
+                (shifts, assessment.domain_shift),
+            ):
+                if value is not None:
+                    values.append(value)
+    return Observed(np.array(areas), np.array(confidences), np.array(shifts))
+
+
+def fit_thresholds(observed: Observed) -> dict[str, Threshold]:
+    """Return thresholds that in-distribution drives rarely reach, each with its reason."""
+    area = max(0.01, 1.5 * float(np.quantile(observed.ood_area, 0.999)))
+    confidence = float(np.quantile(observed.confidence, 0.001)) - 0.02
+    shift = max(1.2, 1.1 * float(observed.shift.max()))
+    frames = len(observed.ood_area)
+    return {
+        'ood_area': Threshold(
+            round(area, 4),
+            round(0.6 * area, 4),
+            f'1.5 x the 99.9 % quantile over {frames} in-distribution frames, at least 1 %',
+        ),
+        'low_confidence': Threshold(
+            round(confidence, 4),
+            round(confidence + 0.02, 4),
+            f'0.02 below the 0.1 % quantile over {frames} in-distribution frames',
+        ),
+        'domain_shift': Threshold(
+            round(shift, 3),
+            round(0.85 * shift, 3),
+            f'1.1 x the largest value over {len(observed.shift)} in-distribution windows',
+        ),
+    }
+
+
+@torch.no_grad()
+def confusion(bundle: Bundle, samples: Iterable[Sample]) -> ConfusionMatrix:
+    """Count the masks of the deployed pipeline, at camera size, against the labels."""
+    pipeline = Pipeline(bundle)
+    matrix = ConfusionMatrix(len(bundle.classes))
+    for sample in samples:
+        matrix.update(sample.labels, pipeline.process(Frame(sample.image, 0)).mask)
+    return matrix
+
+
+def make_bundle(checkpoint: Path, data: Path, out: Path, *, version: str = '0.1.0') -> Bundle:
+    """Write the bundle of a checkpoint to the empty directory ``out``."""
+    state = torch.load(checkpoint, weights_only=True)
+    segmenter = Segmenter(len(CAMVID))
+    segmenter.load_state_dict(state['weights'])
+    train, val = (datasets.camvid(data / 'camvid', split) for split in ('train', 'val'))
+    scenes = datasets.procedural(CALIBRATION_SCENES, CALIBRATION_SEED, 360, 480)
+    out.mkdir(parents=True, exist_ok=True)
+
+    flat = torch.linspace(0.0, 1.0, KNOTS).repeat(len(SCORES), 1)
+    untempered = DeployedGraph(segmenter, flat).eval()
+    pixels = [p for p, _ in raw_pixels(untempered, tqdm(val, desc='temperature'))]
+    temperature = fit_temperature(pixels)
+    tempered = DeployedGraph(segmenter, flat, temperature).eval()
+    both = tqdm([*val, *scenes], desc='score scales', unit='image')
+    knots = score_knots(np.concatenate([s for _, s in raw_pixels(tempered, both)], axis=1))
+    graph = DeployedGraph(segmenter, torch.from_numpy(knots).float(), temperature).eval()
+    export_onnx(graph, out / GRAPH)
+
+    domains = (camvid_sequences([*train, *val]), procedural_sequences(DRIVE_SEEDS))
+    reference = Reference.fit(
+        {d.domain: embeddings(graph, d) for d in domains},
+        window={d.domain: d.window for d in domains},
+    )
+    (out / MODEL_CARD).write_text('in the making\n', encoding='utf-8')
+    never = Threshold(1e9, 1e8, 'not fitted yet')
+    always = Threshold(-1.0, 0.0, 'not fitted yet')
+    bundle = Bundle(
+        path=out,
+        name=state['recipe']['name'],
+        version=version,
+        geometry=GEOMETRY,
+        classes=CAMVID,
+        temperature=temperature,
+        scores=tuple(
+            ScoreInfo(name, score.description, tuple(float(f'{k:.9g}') for k in row))
+            for (name, score), row in zip(SCORES.items(), knots, strict=True)
+        ),
+        default_score=DEFAULT_SCORE,
+        thresholds={'ood_area': never, 'low_confidence': always, 'domain_shift': never},
+        reference=reference,
+        provenance={},
+        digest='',
+    ).write()
+    observed = observe(bundle, (_images(val), *domains[1].drives))
+    metrics = Metrics(
+        val=confusion(bundle, tqdm(val, desc='CamVid val')),
+        test=confusion(bundle, tqdm(datasets.camvid(data / 'camvid', 'test'), desc='CamVid test')),
+        temperature=temperature,
+        ece_before=expected_calibration_error(pixels, 1.0),
+        ece_after=expected_calibration_error(pixels, temperature),
+    )
+    bundle = replace(
+        bundle,
+        thresholds=fit_thresholds(observed),
+        provenance={
+            'recipe': state['recipe'],
+            'selected_on': {'set': 'CamVid val', **state['val']},
+            'torch': torch.__version__,
+            'camvid_val_miou': round(metrics.val.miou(), 4),
+            'camvid_test_miou': round(metrics.test.miou(), 4),
+        },
+    )
+    (out / MODEL_CARD).write_text(model_card(bundle, metrics), encoding='utf-8')
+    return bundle.write()
+
+
+def _images(samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
+    return [sample.image for sample in samples]
