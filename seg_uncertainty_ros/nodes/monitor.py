@@ -484,8 +484,10 @@ class MonitorNode(ManagedNode):
     def _verdict(self) -> tuple[bytes, str]:
         if self.problem:
             return diagnostics.ERROR, self.problem
-        if self.state not in ('active', 'activating') or self._assessment is None:
+        if self.state not in ('active', 'activating'):
             return diagnostics.OK, self.state
+        if self._assessment is None:
+            return diagnostics.STALE, 'no time yet: is /clock published?'
         new, self._reported = self._complaints.count - self._reported, self._complaints.count
         if new:
             return diagnostics.ERROR, self._complaints.last

@@ -48,6 +48,8 @@ def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> in
         get_logger('seg_uncertainty_ros').fatal(str(error))
         rclpy.try_shutdown()
         return 1
+    except KeyboardInterrupt:
+        return 0
     for shortcoming in transport.shortcomings():
         node.get_logger().warning(shortcoming)
     executor = SingleThreadedExecutor()
@@ -60,6 +62,10 @@ def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> in
             status = getattr(node, 'exit_status', None)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A signal shuts ROS down in the middle of whatever is going on.
+        if rclpy.ok():
+            raise
     finally:
         node.stop()
         executor.shutdown()

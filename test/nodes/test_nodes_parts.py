@@ -1,0 +1,330 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""What the nodes are made of, without a graph."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import RegionOfInterest
+from std_msgs.msg import Header
+
+from seg_uncertainty_ros.encodings import ENCODINGS
+from seg_uncertainty_ros.encodings import FrameError
+from seg_uncertainty_ros.nodes import conversions
+from seg_uncertainty_ros.nodes import monitor
+from seg_uncertainty_ros.nodes import replay
+from seg_uncertainty_ros.nodes import segmentation
+from seg_uncertainty_ros.nodes import transport
+from seg_uncertainty_ros.nodes.diagnostics import Complaints
+from seg_uncertainty_ros.nodes.diagnostics import Rate
+from seg_uncertainty_ros.nodes.diagnostics import StampGaps
+from seg_uncertainty_ros.nodes.diagnostics import Window
+from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
+from seg_uncertainty_ros.nodes.lifecycle import AUTOSTART
+from seg_uncertainty_ros.nodes.worker import NewestWins
+from seg_uncertainty_ros.resources import config_file
+from seg_uncertainty_ros.resources import resource_file
+
+HEADER = Header(stamp=Time(sec=3, nanosec=4), frame_id='front')
+
+
+# Conversions
+
+
+@pytest.mark.parametrize('shape', [(4, 5), (4, 5, 3)])
+def test_image_message_and_back(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    message = conversions.image_message(pixels[:, ::-1], HEADER)
+    assert message.header == HEADER
+    frame = conversions.frame_from_image(message)
+    expected = pixels[:, ::-1]
+    if expected.ndim == 2:
+        expected = np.repeat(expected[..., None], 3, axis=2)
+    np.testing.assert_array_equal(frame.image, expected)
+    assert (frame.stamp_ns, frame.frame_id) == (3_000_000_004, 'front')
+
+
+def test_plane_honours_padding_and_byte_order():
+    values = np.array([[0.0, 0.25], [0.5, np.nan]], '>f4')
+    rows = b''.join(row.tobytes() + b'pad' for row in values)
+    message = Image(height=2, width=2, encoding='32FC1', step=11, is_bigendian=1)
+    message.data.frombytes(rows)
+    np.testing.assert_array_equal(conversions.plane_from_image(message), values)
+    unit = conversions.unit_plane_from_image(message)
+    np.testing.assert_array_equal(unit, [[0, 64], [128, 0]])
+
+
+@pytest.mark.parametrize(
+    ('change', 'named'),
+    [
+        ({'encoding': 'bgr8'}, "'bgr8'"),
+        ({'step': 3}, 'step: 3'),
+        ({'height': 9}, 'height x step'),
+        ({'width': 0}, 'width: 0'),
+    ],
+)
+def test_bad_plane_is_refused(change, named):
+    message = conversions.image_message(np.zeros((4, 5), np.uint8), HEADER)
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(FrameError, match=named):
+        conversions.plane_from_image(message)
+
+
+def test_embedding_message_and_back():
+    embedding = np.linspace(-1.0, 1.0, 7, dtype=np.float32)
+    message = conversions.embedding_message(embedding, HEADER)
+    assert (message.height, message.width, message.encoding) == (1, 7, '32FC1')
+    np.testing.assert_array_equal(conversions.embedding_from_image(message), embedding)
+    with pytest.raises(FrameError, match='4 row'):
+        conversions.embedding_from_image(
+            conversions.image_message(np.zeros((4, 5), np.float32), HEADER)
+        )
+
+
+def test_camera_info_of_a_crop_projects_points_where_the_resized_crop_shows_them():
+    k = [800.0, 0.0, 310.0, 0.0, 810.0, 250.0, 0.0, 0.0, 1.0]
+    p = [800.0, 0.0, 310.0, -96.0, 0.0, 810.0, 250.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    roi = RegionOfInterest(x_offset=100, y_offset=40, width=400, height=300)
+    info = CameraInfo(height=480, width=640, k=k, p=p, roi=roi, d=[0.1], distortion_model='x')
+    scaled = conversions.scaled_camera_info(info, HEADER, 150, 100)
+    assert (scaled.height, scaled.width, scaled.header) == (150, 100, HEADER)
+    assert (list(scaled.d), scaled.distortion_model) == ([0.1], 'x')
+    point = np.array([0.3, -0.2, 4.0, 1.0])
+
+    def project(matrix, vector):
+        u, v, w = np.reshape(matrix, (3, -1)) @ vector
+        return np.array([u / w, v / w])
+
+    for matrix, scaled_matrix, vector in ((k, scaled.k, point[:3]), (p, scaled.p, point)):
+        x, y = project(matrix, vector)
+        # cv2.resize: pixel centre x of the crop lands at (x + 0.5) * scale - 0.5.
+        expected = [(x - 100 + 0.5) * 100 / 400 - 0.5, (y - 40 + 0.5) * 150 / 300 - 0.5]
+        np.testing.assert_allclose(project(scaled_matrix, vector), expected)
+
+
+def test_camera_info_without_a_size_is_refused():
+    with pytest.raises(FrameError, match='0 x 0'):
+        conversions.scaled_camera_info(CameraInfo(), HEADER, 10, 10)
+
+
+BRIDGED = (
+    *('bgr8', 'rgb8', 'bgra8', 'rgba8', 'mono8', 'mono16', 'yuv422', 'yuv422_yuy2'),
+    *('bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8'),
+)
+
+
+@pytest.mark.parametrize(
+    'encoding',
+    [
+        'bgr8',
+        'rgb8',
+        'bgra8',
+        'rgba8',
+        'mono8',
+        'mono16',
+        'yuv422',
+        'yuv422_yuy2',
+        'bayer_rggb8',
+        'bayer_bggr8',
+        'bayer_gbrg8',
+        'bayer_grbg8',
+    ],
+)
+def test_parity_with_cv_bridge(encoding):
+    if conversions.CvBridge is None:
+        pytest.skip('cv_bridge is not installed')
+    assert encoding in ENCODINGS
+    samples = {'bgra8': 4, 'rgba8': 4, 'mono16': 2, 'yuv422': 2, 'yuv422_yuy2': 2}
+    step = 16 * samples.get(encoding, 3 if encoding in ('bgr8', 'rgb8') else 1)
+    message = Image(header=HEADER, height=8, width=16, encoding=encoding, step=step)
+    data = np.random.default_rng(0).integers(0, 256, 8 * step, dtype=np.uint8)
+    message.data.frombytes(data.tobytes())
+    try:
+        expected = conversions.CvBridge().imgmsg_to_cv2(message, 'bgr8')
+    except Exception as error:
+        pytest.skip(f'this cv_bridge does not convert {encoding}: {error}')
+    ours = conversions.frame_from_image(message).image
+    assert np.abs(ours.astype(int) - expected).max() <= 1
+
+
+# Diagnostics
+
+
+def test_percentiles_of_a_window():
+    window = Window(size=100)
+    assert window.percentiles('x') == {'x_p50': None, 'x_p95': None, 'x_p99': None}
+    for sample in (9.0, *range(101)):
+        window.add(sample)
+    assert window.percentiles('x', unit=1.0) == pytest.approx(
+        {'x_p50': 50.5, 'x_p95': 95.05, 'x_p99': 99.01}
+    )
+
+
+def test_rate_falls_to_nothing_in_silence():
+    rate = Rate()
+    assert rate.value(0.0) == 0.0
+    for moment in np.arange(20) * 0.1:
+        rate.add(moment)
+    assert rate.value(2.0) == pytest.approx(10.0)
+    assert rate.value(4.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ('stamps', 'missing'),
+    [
+        (range(20), 0),
+        ((*range(10), 12, 13), 2),
+        ((*range(10), 10.4, 11, 12), 0),
+        ((*range(10), *range(10)), 0),
+        ((0, 5, 6, 7), 0),
+    ],
+)
+def test_missing_frames_by_their_stamps(stamps, missing):
+    gaps = StampGaps()
+    for stamp in stamps:
+        gaps.add(round(stamp * 1e8))
+    assert gaps.missing == missing
+
+
+def test_a_kind_of_complaint_is_said_once():
+    said = []
+    complaints = Complaints(said.append)
+    for message in ('step: 7', 'step: 8', 'height: 0', 'step: 9'):
+        complaints.add(message)
+    assert [line.split(' (')[0] for line in said] == ['step: 7', 'height: 0']
+    assert (complaints.count, complaints.last) == (4, 'step: 9')
+
+
+# Joining and working
+
+
+def test_exact_stamps_join_and_forget():
+    stamps = ExactStamps(('a', 'b'), slots=2)
+    assert stamps.add('a', 1, 'a1') is None
+    assert stamps.add('a', 2, 'a2') is None
+    assert stamps.add('b', 2, 'b2') == {'a': 'a2', 'b': 'b2'}
+    assert stamps.incomplete == 1
+    for stamp in (3, 4, 5, 6):
+        stamps.add('a', stamp, 'x')
+    assert stamps.incomplete == 3
+    assert stamps.add('b', 6, 'y') == {'a': 'x', 'b': 'y'}
+    stamps.clear()
+    assert stamps.incomplete == 4
+
+
+def test_newest_wins_and_all_are_counted():
+    begun, go_on = threading.Event(), threading.Event()
+    done = []
+
+    def work(item):
+        begun.set()
+        go_on.wait(10.0)
+        done.append(item)
+        return item != 'bad'
+
+    worker = NewestWins(work)
+    worker.put('before the start')
+    worker.start('test')
+    worker.put('first')
+    assert begun.wait(10.0)
+    for item in ('second', 'third', 'bad'):
+        worker.put(item)
+    counts = worker.counts
+    assert (counts.received, counts.dropped, counts.in_flight) == (5, 3, 2)
+    go_on.set()
+    while worker.counts.in_flight:
+        pass
+    worker.stop()
+    worker.put('after the stop')
+    counts = worker.counts
+    assert done == ['first', 'bad']
+    assert (counts.received, counts.processed, counts.rejected, counts.dropped) == (6, 1, 1, 4)
+
+
+# Transport and files
+
+
+def test_profile_gives_shared_memory_room_for_images():
+    root = ElementTree.parse(config_file('fastdds.xml')).getroot()
+    space = {'x': root.tag[1 : root.tag.index('}')]}
+    sizes = [int(item.text) for item in root.findall('.//x:segment_size', space)]
+    assert sizes == [transport.SEGMENT_BYTES]
+    kinds = [item.text for item in root.findall('.//x:transport_descriptor/x:type', space)]
+    assert kinds == ['SHM', 'UDPv4']
+    assert root.find('.//x:useBuiltinTransports', space).text == 'false'
+
+
+def test_environment_names_the_profile():
+    environment = transport.environment()
+    profiles = {environment[name] for name in transport.PROFILE_VARIABLES}
+    assert profiles == {str(config_file('fastdds.xml'))}
+    assert transport.shortcomings(environment, Path('/nowhere')) == []
+
+
+@pytest.mark.parametrize(
+    ('environ', 'free', 'named'),
+    [
+        ({}, 2**30, 'config/fastdds.xml'),
+        ({'FASTRTPS_DEFAULT_PROFILES_FILE': ''}, 2**30, 'config/fastdds.xml'),
+        ({'FASTRTPS_DEFAULT_PROFILES_FILE': '/nowhere.xml'}, 2**30, '/nowhere.xml'),
+        ({'FASTRTPS_DEFAULT_PROFILES_FILE': __file__}, 2**20, '1 MiB free'),
+    ],
+)
+def test_says_what_transport_lacks(tmp_path, environ, free, named):
+    (line,) = transport.shortcomings(environ, tmp_path, free_bytes=lambda _: free)
+    assert named in line
+
+
+def test_other_middleware_needs_no_profile(tmp_path):
+    environ = {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
+    assert transport.shortcomings(environ, tmp_path, free_bytes=lambda _: 0) == []
+
+
+@pytest.mark.parametrize('module', [segmentation, monitor, replay])
+def test_parameter_file_lists_every_parameter_with_its_default(module):
+    name = module.__name__.rpartition('.')[2]
+    content = yaml.safe_load(config_file(f'{name}.yaml').read_text())['/**']['ros__parameters']
+
+    def flat(tree, prefix=''):
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from flat(value, f'{prefix}{key}.')
+            else:
+                yield f'{prefix}{key}', value
+
+    table = {row.name: row.default for row in module.PARAMETERS}
+    if module is replay:
+        del table['source']
+    else:
+        table[AUTOSTART.name] = AUTOSTART.default
+    assert dict(flat(content)) == table
+
+
+@pytest.mark.parametrize('module', [segmentation, monitor, replay])
+def test_every_parameter_is_described(module):
+    for row in module.PARAMETERS:
+        descriptor = row.descriptor()
+        assert descriptor.description.endswith('.') or ':' in descriptor.description
+        numeric = isinstance(row.default, (int, float)) and not isinstance(row.default, bool)
+        assert numeric == bool(descriptor.floating_point_range or descriptor.integer_range)
+
+
+def test_rviz_shows_planes_on_a_fixed_range():
+    content = yaml.safe_load(resource_file('rviz', 'seg_uncertainty.rviz').read_text())
+    displays = content['Visualization Manager']['Displays']
+    topics = {display['Topic']['Value'] for display in displays}
+    names = ('overlay', 'color_mask', 'mask', 'confidence', 'anomaly')
+    assert topics == {'image', *(f'segmentation/{name}' for name in names)}
+    for display in displays:
+        assert display['Normalize Range'] is False
+        assert display['Topic']['Reliability Policy'] == 'Best Effort'
