@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
+from math import floor
 from typing import TYPE_CHECKING
 
 import cv2
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 NEAR = 0.8  # metres: nothing nearer is drawn
 _SHIFT = 4  # fractional bits of polygon corners
-_SMALL = 80  # pixels of a bounding box below which a quad is painted in one colour
+_SMALL = 120  # pixels of a bounding box below which a quad is painted in one colour
 
 
 @dataclass(frozen=True)
@@ -342,10 +344,10 @@ class Canvas:
         cv2.multiply(part, cv2.merge([keep] * 3), dst=part, scale=1 / 255)
 
     def _box(self, pixels: NDArray[np.float64]) -> tuple[int, int, int, int] | None:
-        low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1
-        left, top = max(0, int(low[0])), max(0, int(low[1]))
-        right = min(self.camera.width, int(high[0]))
-        bottom = min(self.camera.height, int(high[1]))
+        (left, top), (right, bottom) = pixels.min(axis=0), pixels.max(axis=0)
+        left, top = max(0, floor(left)), max(0, floor(top))
+        right = min(self.camera.width, ceil(right) + 1)
+        bottom = min(self.camera.height, ceil(bottom) + 1)
         return None if right <= left or bottom <= top else (left, top, right, bottom)
 
     def _stamp(

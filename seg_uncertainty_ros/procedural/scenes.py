@@ -18,7 +18,7 @@ _MILD = {
     'blur': 0.1,
     'chromatic_aberration': 0.2,
     'gamma': 0.3,
-    'saturation': 0.5,
+    'saturation': 0.25,
 }
 
 

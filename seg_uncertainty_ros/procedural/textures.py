@@ -21,9 +21,11 @@ from seg_uncertainty_ros.procedural.classes import TREE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from seg_uncertainty_ros.procedural.style import Colour
     from seg_uncertainty_ros.procedural.style import Style
 
     Image = NDArray[np.uint8]
+    Mask = NDArray[np.bool_]
     Plane = NDArray[np.float32]
 
 GROUND_SCALE = 24  # texels a metre of the ground texture
@@ -112,23 +114,26 @@ class Ground:
     period: float
 
 
-def _mark(colour: Plane, mask: NDArray[np.bool_], wear: Plane, paint: Plane) -> None:
-    cover = np.clip(0.85 + 0.35 * wear[mask], 0, 1)[:, None] * 0.9
-    colour[mask] = colour[mask] * (1 - cover) + paint * cover
+@dataclass(frozen=True)
+class _Plan:
+    """The ground from above: masks rows x columns, s (rows, 1) and d (1, columns) in metres."""
+
+    s: Plane
+    d: Plane
+    road: Mask
+    junction: Mask
+    pavement: Mask
+    verge: Mask
+    kerb: Mask
 
 
-def ground(rng: np.random.Generator, style: Style) -> Ground:
-    """Return road with markings, kerb, pavement, verge, junction and soft shadows."""
+def _plan(style: Style) -> _Plan:
     rows = round(style.tile * GROUND_SCALE)
     columns = round(2 * GROUND_HALF * GROUND_SCALE)
     s = ((np.arange(rows, dtype=np.float32) + 0.5) / GROUND_SCALE)[:, None]
     d = ((np.arange(columns, dtype=np.float32) + 0.5) / GROUND_SCALE - GROUND_HALF)[None, :]
-    half, edge = style.half_road, style.half_road + style.pavement
-    coarse = fractal_noise(rng, rows, columns, 90, 3)
-    fine = value_noise(rng, rows, columns, 2)
-    wear = fractal_noise(rng, rows, columns, 20, 3)
-
-    # Where the side street crosses: its mouth has rounded corners.
+    half, distance = style.half_road, np.abs(d)
+    # Where a side street meets the road, its mouth has rounded corners.
     junction = np.zeros((rows, columns), bool)
     if style.junction is not None:
         start, end = style.junction
@@ -136,75 +141,97 @@ def ground(rng: np.random.Generator, style: Style) -> Ground:
             out = side * d - half
             mouth = np.clip(1.5 - out, 0, 1.5)
             junction |= (out >= 0) & (s > start + 2.5 - mouth) & (s < end - 2.5 + mouth)
-    distance = np.abs(d)
     road = (distance < half) | junction
-    pavement = ~road & (distance < edge)
-    verge = ~road & ~pavement
-    labels = np.full((rows, columns), ROAD, np.uint8)
-    labels[pavement] = PAVEMENT
-    labels[verge] = TREE if style.green_verge else PAVEMENT
+    pavement = ~road & (distance < half + style.pavement)
+    kerb = ~road & (distance < half + 0.16)
+    return _Plan(s, d, road, junction, pavement, ~road & ~pavement, kerb)
 
-    streaks = value_noise(rng, rows, columns, 5, 40) + value_noise(rng, rows, columns, 14, 30)
-    grain = 1 + 0.028 * coarse + 0.03 * fine + 0.018 * streaks
-    lanes = (np.abs(d) - half / 2) / (half / 2)
-    tracks = 1 - 0.06 * np.exp(-(((np.abs(lanes) - 0.42) / 0.18) ** 2))
-    colour = np.where(road[..., None], style.asphalt, style.paving).astype(np.float32)
-    colour *= grain[..., None]
-    colour = np.where(road[..., None], colour * tracks[..., None], colour)
+
+def ground(rng: np.random.Generator, style: Style) -> Ground:
+    """Return road with markings, kerb, pavement, verge, junction and soft shadows."""
+    plan = _plan(style)
+    rows, columns = plan.road.shape
+    wear = fractal_noise(rng, rows, columns, 20, 3)
+    materials = np.zeros((rows, columns), np.uint8)
+    materials[plan.pavement] = 1
+    materials[plan.verge] = 2 if style.green_verge else 1
+    materials[plan.kerb] = 3
+    palette = np.stack([style.asphalt, style.paving, style.grass, style.kerb])
+    colour = palette[materials]
+    _markings(colour, plan, wear, style)
+    shade = _unevenness(rng, plan, style)
+    shade *= 1 - style.shadow * _shadows(rng, plan.s, plan.d, style, wear)
+    colour *= shade[..., None]
+    colour *= style.sun_ground
+    labels = np.full((rows, columns), ROAD, np.uint8)
+    labels[plan.pavement] = PAVEMENT
+    labels[plan.verge] = TREE if style.green_verge else PAVEMENT
+    detail = 128 + 11 * rng.standard_normal((512, 512), dtype=np.float32)
+    detail = cv2.GaussianBlur(detail, (3, 3), 0.7, borderType=cv2.BORDER_REFLECT)
+    detail += 2.5 * value_noise(rng, 512, 512, 6)
+    return Ground(Ripmap(to_image(colour)), labels, to_image(detail), style.tile)
+
+
+def _unevenness(rng: np.random.Generator, plan: _Plan, style: Style) -> Plane:
+    """Return the brightness of the ground about 1: grain, tyre tracks, slabs, repairs, cracks."""
+    rows, columns = plan.road.shape
+    s, d, half = plan.s, plan.d, style.half_road
+    coarse = fractal_noise(rng, rows, columns, 90, 3)
+    fine = value_noise(rng, rows, columns, 2)
+    shade = 0.018 * value_noise(rng, rows, columns, 5, 40)
+    shade += 0.018 * value_noise(rng, rows, columns, 14, 30)
+    shade += 1 + 0.028 * coarse + 0.03 * fine
+    lanes = np.abs(np.abs(d) - half / 2) / (half / 2)
+    tracks = (1 - 0.06 * np.exp(-(((lanes - 0.42) / 0.18) ** 2))).astype(np.float32)
+    np.multiply(shade, tracks, out=shade, where=plan.road)
     if style.slabs:
-        joint = (np.mod(s, 0.6) < 0.05) | (np.mod(d, 0.6) < 0.05)
-        colour[pavement & joint] *= 0.8
         slab = rng.normal(1, 0.06, (rows // 14 + 2, columns // 14 + 2)).astype(np.float32)
         slab = cv2.resize(slab, (columns, rows), interpolation=cv2.INTER_NEAREST)
-        colour = np.where(pavement[..., None], colour * slab[..., None], colour)
+        slab[(np.mod(s, 0.6) < 0.05) | (np.mod(d, 0.6) < 0.05)] *= 0.8
+        np.multiply(shade, slab, out=shade, where=plan.pavement & ~plan.kerb)
     if style.green_verge:
-        grass = style.grass * (1 + 0.14 * coarse + 0.22 * fine)[..., None]
-        colour = np.where(verge[..., None], grass, colour)
-    kerb = ~road & (distance < half + 0.16)
-    colour[kerb] = style.kerb * (1 + 0.08 * fine[kerb])[:, None]
-    gutter = road & (distance > half - 0.25) & ~junction
-    colour[gutter] *= 0.82
-    # Repairs and cracks.
+        np.copyto(shade, 1 + 0.14 * coarse + 0.22 * fine, where=plan.verge)
+    shade[plan.road & ~plan.junction & (np.abs(d) > half - 0.25)] *= 0.82
     for _ in range(rng.integers(2, 7)):
         top, left = rng.uniform(0, style.tile - 8), rng.uniform(-half, half - 1)
-        patch = road & (s > top) & (s < top + rng.uniform(1, 8))
-        patch &= (d > left) & (d < left + rng.uniform(0.5, 2.2))
-        colour[patch] *= rng.uniform(0.78, 1.12)
+        bottom, right = top + rng.uniform(1, 8), left + rng.uniform(0.5, 2.2)
+        patch = plan.road & (s > top) & (s < bottom) & (d > left) & (d < right)
+        shade[patch] *= rng.uniform(0.78, 1.12)
     crack = np.abs(value_noise(rng, rows, columns, 70)) < 0.012
-    colour[crack & road & (coarse > 0.3)] *= 0.72
+    shade[crack & plan.road & (coarse > 0.3)] *= 0.72
     for _ in range(rng.integers(1, 4)):
-        centre = (rng.uniform(-half, half), rng.uniform(0, style.tile))
-        lid = road & (((d - centre[0]) ** 2 + (s - centre[1]) ** 2) < 0.09)
-        colour[lid] *= 0.6
+        x, y = rng.uniform(-half, half), rng.uniform(0, style.tile)
+        shade[plan.road & ((d - x) ** 2 + (s - y) ** 2 < 0.09)] *= 0.6
+    return shade
 
-    paint = style.paint
-    plain = road & ~junction
+
+def _markings(colour: Plane, plan: _Plan, wear: Plane, style: Style) -> None:
+    s, d, half = plan.s, plan.d, style.half_road
+    distance = np.abs(d)
+
+    def mark(mask: Mask, paint: Colour) -> None:
+        cover = np.clip(0.85 + 0.35 * wear[mask], 0, 1)[:, None] * 0.9
+        colour[mask] = colour[mask] * (1 - cover) + paint * cover
+
+    plain = plan.road & ~plan.junction
     if style.junction is not None:
         plain &= ~((s > style.junction[0]) & (s < style.junction[1]))
     dash, gap = style.dash
     centre = (distance < 0.06) & (np.mod(s, dash + gap) < dash)
     if style.double_line:
         centre = (distance > 0.08) & (distance < 0.18)
-    _mark(colour, plain & centre, wear, style.centre_paint)
+    mark(plain & centre, style.centre_paint)
     for inset in style.edge_lines:
-        _mark(colour, plain & (np.abs(distance - (half - inset)) < 0.05), wear, style.edge_paint)
+        mark(plain & (np.abs(distance - (half - inset)) < 0.05), style.edge_paint)
     if style.parking:
         bay = (np.abs(distance - (half - 2.1)) < 0.05) & (np.mod(s, 2.0) < 1.0)
-        _mark(colour, plain & bay, wear, paint)
+        mark(plain & bay, style.paint)
     if style.crossing is not None:
         bars = (s > style.crossing) & (s < style.crossing + 3) & (np.mod(d, 1.0) < 0.5)
-        _mark(colour, (distance < half - 0.2) & bars, wear, paint)
+        mark((distance < half - 0.2) & bars, style.paint)
         stop = (s > style.crossing - 1.5) & (s < style.crossing - 1.2)
         lane = (np.sign(d) == style.side) & (distance < half)
-        _mark(colour, stop & lane, wear, paint)
-
-    colour *= (1 - style.shadow * _shadows(rng, s, d, style, wear))[..., None]
-    detail = 128 + 11 * rng.standard_normal((512, 512), dtype=np.float32)
-    detail = cv2.GaussianBlur(detail, (3, 3), 0.7, borderType=cv2.BORDER_REFLECT)
-    detail += 2.5 * value_noise(rng, 512, 512, 6)
-    return Ground(
-        Ripmap(to_image(colour * style.sun_ground)), labels, to_image(detail), style.tile
-    )
+        mark(stop & lane, style.paint)
 
 
 def _shadows(rng: np.random.Generator, s: Plane, d: Plane, style: Style, noise: Plane) -> Plane:

@@ -233,7 +233,7 @@ class World:
         def paint(canvas: Canvas, _time: float) -> None:
             _along(canvas, texture, side * out, (start, start + CHUNK), (0, height), label)
 
-        return Item(side * out, start + CHUNK, paint)
+        return Item(side * out, start + CHUNK, paint, SIGHT_SMALL)
 
     def _paint_building(
         self, building: Building, chunk: int, side: int
