@@ -399,7 +399,8 @@ def paint_vehicle(
     # Faces are visible whose plane looks towards the camera.
     eye = np.array([camera.offset - d, camera.eye, camera.along - s]) * turn
     seen = np.einsum('ij,ij->i', car.normals, eye - car.corners[car.starts]) > 0
-    fine = high[1] - low[1] > 10  # far cars do without details
+    tall = high[1] - low[1]
+    fine = tall > 14  # far cars do without details
     shown = [index for index in np.flatnonzero(seen) if fine or car.bold[index]]
     starts = car.starts
     canvas.faces(
@@ -409,5 +410,5 @@ def paint_vehicle(
     outline, _ = camera.project(np.concatenate(car.solids) * turn + (d, 0.0, s))
     cuts = np.cumsum([len(part) for part in car.solids[:-1]])
     canvas.hulls(np.split(outline, cuts) if fine else [outline], label, depth)
-    if fine:
+    if tall > 24:
         canvas.gloss(pixels, car.gloss, depth)

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.procedural.painter import Canvas
     from seg_uncertainty_ros.procedural.vehicles import Vehicle
 
-SIGHT = 200.0  # metres: the street is drawn that far
-SIGHT_SMALL = 120.0  # metres: and what is small on it
+SIGHT = 200.0  # metres: the street is drawn that far, smaller things less far
+SIGHT_TREES = 160.0
+SIGHT_SMALL = 120.0
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class World:
         def paint(canvas: Canvas, _time: float) -> None:
             canvas.sprite(sprite, (d, 0.0, s), label, mirror=mirror, scale=scale)
 
-        return Item(d, s, paint)
+        return Item(d, s, paint, SIGHT_TREES)
 
     def _wall(
         self, rng: np.random.Generator, side: int, start: float, out: float, label: int
