@@ -33,10 +33,10 @@ class Geometry:
     max_pixels: int
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the network's (height, width) for a camera's; never larger than the camera.
+        """Return the network's (height, width) for a camera's.
 
-        The image is stretched to the nearest multiples of ``stride``: at most half a stride a
-        side, and no pixel is spent on padding.
+        The image is shrunk to ``max_pixels``, never enlarged, and stretched to the nearest
+        multiples of ``stride``: at most half a stride a side, and no pixel is spent on padding.
         """
         scale = min(1.0, sqrt(self.max_pixels / (height * width)))
         rows, columns = (

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,8 +157,10 @@ def run(options: argparse.Namespace) -> int:
         BagWriter(out / 'outputs.mcap') as bag,
         VideoWriter(out / 'overlay.mp4', source.rate_hz or 10.0) as writer,
         NodeProcesses(out / 'logs', variables) as nodes,
-        rclpy.init(args=[]),
+        ExitStack() as ros,
     ):
+        rclpy.init(args=[])
+        ros.callback(rclpy.try_shutdown)
         observer = Observer(bag, Video(writer, source.rate_hz or 10.0).add)
         frames = play(options, source, observer, nodes)
         observer.flush()

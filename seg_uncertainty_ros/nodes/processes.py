@@ -55,8 +55,7 @@ class NodeProcesses:
         """Start the node ``name`` (a module of this package) with parameters."""
         command = [sys.executable, '-m', f'seg_uncertainty_ros.nodes.{name}', '--ros-args']
         for key, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            command += ['-p', f'{key}:={text}']
+            command += ['-p', f'{key}:={yaml_scalar(value)}']
         log = self._logs / f'{name}.log'
         with log.open('wb') as file:
             process = subprocess.Popen(
@@ -90,3 +89,13 @@ class NodeProcesses:
             except subprocess.TimeoutExpired:
                 node.process.kill()
                 node.process.wait()
+
+
+def yaml_scalar(value: object) -> str:
+    """Return a parameter's value as YAML; text is quoted, lest '007' become a number."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    quoted = str(value).replace("'", "''")
+    return f"'{quoted}'"

@@ -46,7 +46,7 @@ def fit_temperature(samples: Sequence[PixelSample]) -> float:
         return loss
 
     optimizer.step(nll)
-    return float(log_t.exp())
+    return float(log_t.detach().exp())
 
 
 def expected_calibration_error(samples: Sequence[PixelSample], temperature: float) -> float:

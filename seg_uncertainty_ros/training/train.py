@@ -168,7 +168,8 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     progress = tqdm(range(start, end), initial=start, total=end, unit='step', mininterval=2.0)
     losses = []
     for step in progress:
-        # A generator per step: a resumed run draws the batches that an uncut one would.
+        # Seeds per step: a resumed run draws the batches and drops what an uncut one would.
+        torch.manual_seed(recipe.seed * 1_000_003 + step)
         images, targets = draw_batch(pools, recipe, np.random.default_rng([recipe.seed, step]))
         model.train()
         with torch.autocast('cpu', dtype=torch.bfloat16):

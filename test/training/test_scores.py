@@ -127,7 +127,9 @@ def test_exact_gradient_norm_equals_autograd(score, label, p):
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize(('printed', 'exact'), [(PgnOneHot, PgnOneHotExact), (PgnUniform, PgnUniformExact)])
+@pytest.mark.parametrize(
+    ('printed', 'exact'), [(PgnOneHot, PgnOneHotExact), (PgnUniform, PgnUniformExact)]
+)
 def test_printed_factors_differ_from_the_gradient(printed, exact):
     logits, features = random_evidence(1.0)
     evidence = Evidence.of(torch.from_numpy(logits)[None], torch.from_numpy(features)[None])

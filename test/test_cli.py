@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The commands, run as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from seg_uncertainty_ros import __version__
+from seg_uncertainty_ros.cli import main
+from seg_uncertainty_ros.cli.demo import judge_demo
+from seg_uncertainty_ros.procedural.spec import DEMO_FOG
+from seg_uncertainty_ros.procedural.spec import DEMO_UNKNOWN
+from seg_uncertainty_ros.recordings import open_source
+
+DRIVE = 'procedural:seed=3,width=160,height=96,duration=1,rate=5'
+
+
+def command(*arguments, timeout=120):
+    return subprocess.run(
+        [sys.executable, '-m', 'seg_uncertainty_ros.cli', *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def test_version():
+    assert command('--version').stdout == f'seg-uncertainty {__version__}\n'
+
+
+def test_help_has_examples():
+    text = command('--help').stdout
+    for name in ('demo', 'infer', 'replay', 'info', 'examples:'):
+        assert name in text
+
+
+@pytest.mark.parametrize('name', ['demo', 'infer', 'replay', 'info', 'train', 'bundle'])
+def test_help_of_a_command_has_an_example(name):
+    assert f'example:\n  seg-uncertainty {name}' in command(name, '--help').stdout
+
+
+def test_info_shows_the_bundle(bundle, capsys):
+    assert main(['info']) == 0
+    text = capsys.readouterr().out
+    assert f'{bundle.name} {bundle.version}' in text
+    for name in (*bundle.score_names, *bundle.thresholds):
+        assert name in text
+
+
+def test_infer_writes_masks_and_raw_scores(bundle, tmp_path, capsys):
+    names = 'entropy,pgn_uniform'
+    assert main(['infer', DRIVE, '--out', str(tmp_path / 'out'), '--scores', names]) == 0
+    assert '5 frames' in capsys.readouterr().out
+    masks = sorted((tmp_path / 'out').glob('*_mask.png'))
+    assert len(masks) == 5
+    for path in masks:
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == (96, 160)
+        assert mask.dtype == np.uint8
+        assert mask.max() < len(bundle.classes)
+        with np.load(path.with_name(path.name.replace('_mask.png', '_scores.npz'))) as scores:
+            assert sorted(scores) == ['entropy', 'pgn_uniform']
+            assert all(plane.dtype == np.float16 for plane in scores.values())
+            assert all(plane.shape == mask.shape for plane in scores.values())
+            assert all(np.isfinite(plane).all() for plane in scores.values())
+            assert 0 <= scores['entropy'].min() <= scores['entropy'].max() <= 1
+
+
+def test_infer_keeps_the_names_of_a_folder(tmp_path):
+    (tmp_path / 'in').mkdir()
+    cv2.imwrite(str(tmp_path / 'in' / 'left turn.png'), np.zeros((40, 60, 3), np.uint8))
+    assert main(['infer', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['left turn_mask.png']
+
+
+def test_replay_writes_every_frame(tmp_path):
+    out = tmp_path / 'bag'
+    assert main(['replay', DRIVE, '--out', str(out)]) == 0
+    summary = json.loads((out / 'summary.json').read_text())
+    frames = {'in_source': 5, 'processed': 5, 'skipped': 0, 'dropped': 0}
+    assert summary['frames'] == frames
+    assert sum(summary['states'].values()) == 5
+    source = open_source(out, topic='/segmentation/mask')
+    stamps = [frame.stamp_ns for frame in source]
+    assert stamps == [frame.stamp_ns for frame in open_source(DRIVE)]
+    planes = ('mask', 'confidence', 'anomaly', 'embedding')
+    for name in planes:
+        assert open_source(out, topic=f'/segmentation/{name}').frame_count == 5
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['infer', '/nowhere', '--out', '{out}'], ['/nowhere', 'does not exist']),
+        (['infer', DRIVE, '--out', '{out}', '--scores', 'odd'], ['odd', 'entropy']),
+        (['infer', 'procedural:speed=3', '--out', '{out}'], ['speed']),
+        (['replay', DRIVE, '--out', '{out}', '--score', 'odd'], ['odd', 'entropy']),
+        (['info', '/nowhere'], ['/nowhere', 'no such bundle']),
+        (['demo', '/nowhere', '--out', '{out}'], ['/nowhere', 'does not exist']),
+        (['train', '/nowhere.yaml', '--data', '.', '--out', '{out}'], []),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, tmp_path):
+    done = command(*(argument.format(out=tmp_path / 'out') for argument in arguments))
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith('seg-uncertainty: ')
+    for word in words:
+        assert word in lines[0]
+
+
+def test_outputs_are_not_overwritten(tmp_path):
+    (tmp_path / 'note.txt').write_text('mine')
+    for arguments in (
+        ['infer', DRIVE, '--out', tmp_path],
+        ['replay', DRIVE, '--out', tmp_path],
+        ['demo', DRIVE, '--out', tmp_path],
+    ):
+        done = command(*arguments)
+        assert done.returncode == 1
+        assert str(tmp_path) in done.stderr
+    assert (tmp_path / 'note.txt').read_text() == 'mine'
+
+
+def raised(*moments):
+    return [{'name': name, 'stamp_ns': round(second * 1e9)} for name, second in moments]
+
+
+OBJECT = ('ood_area', DEMO_UNKNOWN.start_s + 2)
+FOG = ('domain_shift', DEMO_FOG.start_s + 1.5)
+
+
+@pytest.mark.parametrize(
+    ('warnings', 'problem'),
+    [
+        ((OBJECT, FOG), None),
+        ((FOG,), 'no warning of the unknown object'),
+        ((OBJECT,), 'no warning of the fog'),
+        ((('ood_area', 1.0), OBJECT, FOG), 'warning of an unknown object at 1.0 s'),
+        ((OBJECT, ('domain_shift', 5.0), FOG), 'warning of another domain at 5.0 s'),
+        ((OBJECT, ('low_confidence', DEMO_FOG.start_s + 1)), None),
+    ],
+)
+def test_demo_judges_its_own_warnings(warnings, problem):
+    problems = judge_demo(raised(*warnings), 0)
+    assert problems == [] if problem is None else problem in problems[0]

@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The deployed graph: ONNX Runtime gives what torch gives, on every score and any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from seg_uncertainty_ros.network.deployed import DeployedGraph
+from seg_uncertainty_ros.network.deployed import ScoreScale
+from seg_uncertainty_ros.network.export import OPSET
+from seg_uncertainty_ros.network.export import export_onnx
+from seg_uncertainty_ros.network.segmenter import Segmenter
+from seg_uncertainty_ros.scores import SCORES
+from seg_uncertainty_ros.training.calibration import PixelSample
+from seg_uncertainty_ros.training.calibration import expected_calibration_error
+from seg_uncertainty_ros.training.calibration import fit_temperature
+from seg_uncertainty_ros.training.calibration import score_knots
+
+CLASSES = 5
+
+
+@pytest.fixture(scope='module')
+def graph():
+    torch.manual_seed(0)
+    segmenter = Segmenter(CLASSES, features=16)
+    # Untrained logits are nearly equal: spread them, so that argmax is not a matter of rounding.
+    torch.nn.init.normal_(segmenter.classifier.weight, std=2.0)
+    knots = torch.tensor([[-8.0, -1.0, 0.0, 0.5, 9.0]]).repeat(len(SCORES), 1)
+    return DeployedGraph(segmenter, knots, temperature=1.3).eval()
+
+
+@pytest.fixture(scope='module')
+def exported(graph, tmp_path_factory):
+    path = tmp_path_factory.mktemp('export') / 'graph.onnx'
+    export_onnx(graph, path)
+    return path
+
+
+def test_one_file_of_the_opset(exported):
+    model = onnx.load(exported, load_external_data=False)
+    onnx.checker.check_model(model)
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [OPSET]
+    assert [path.name for path in exported.parent.iterdir()] == [exported.name]
+    # TensorRT: an uint8 input must meet a cast before anything else.
+    users = {node.op_type for node in model.graph.node if 'image' in node.input}
+    assert users == {'Cast'}
+
+
+@pytest.mark.parametrize('size', [(32, 32), (96, 160), (352, 640)])
+@pytest.mark.parametrize('score', [0, 3, 6])
+def test_onnx_runtime_equals_torch(graph, exported, size, score):
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(str(exported), providers=['CPUExecutionProvider'])
+    actual = session.run(None, {'image': image, 'score_index': np.array(score)})
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(image), torch.tensor(score))
+    labels, confidence, anomaly, embedding, scores = (e.numpy() for e in expected)
+    assert (actual[0] == labels).mean() > 0.999
+    np.testing.assert_allclose(actual[1].astype(int), confidence.astype(int), atol=1)
+    np.testing.assert_allclose(actual[2].astype(int), anomaly.astype(int), atol=1)
+    np.testing.assert_allclose(actual[3], embedding, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(actual[4], scores, rtol=2e-3, atol=2e-3)
+
+
+def test_scale_is_the_interpolation_of_its_knots():
+    knots = torch.tensor([[0.0, 1.0, 1.5, 4.0], [-3.0, -2.0, 5.0, 5.5]])
+    score = torch.linspace(-5, 7, 60).view(6, 10)
+    for index in range(2):
+        actual = ScoreScale(knots)(score, torch.tensor(index))
+        expected = np.interp(score.numpy(), knots[index].numpy(), np.linspace(0, 1, 4))
+        np.testing.assert_allclose(actual.numpy(), expected, atol=1e-6)
+
+
+def test_knots_are_false_positive_rates():
+    scores = np.random.default_rng(2).gamma(2.0, 1.0, (1, 2_000_000)).astype(np.float32)
+    knots = score_knots(scores)[0]
+    assert (np.diff(knots) > 0).all()
+    for value, knot in zip(np.linspace(0, 1, len(knots)), knots, strict=True):
+        if value > 0:
+            assert (scores >= knot).mean() == pytest.approx(10 ** (-4 * value), rel=0.15)
+
+
+def test_knots_of_a_saturated_score_still_rise():
+    knots = score_knots(np.zeros((1, 1000), np.float32))[0]
+    assert (np.diff(knots) > 0).all()
+
+
+def test_temperature_is_found_again():
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(6, 40_000, generator=generator) * 2
+    labels = torch.multinomial(torch.softmax(logits.T, dim=1), 1, generator=generator)[:, 0]
+    overconfident = [PixelSample(logits * 2.5, labels)]
+    assert fit_temperature(overconfident) == pytest.approx(2.5, rel=0.03)
+    before, after = (expected_calibration_error(overconfident, t) for t in (1.0, 2.5))
+    assert after < 0.02 < before
+
+
+def test_shipped_graph_scores_in_torch_and_out(bundle):
+    """The order of the shipped bundle's scores is that of the code."""
+    assert bundle.score_names == tuple(SCORES)
