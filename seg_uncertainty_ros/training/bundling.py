@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.training.datasets import Sample
 
 GEOMETRY = Geometry(stride=Segmenter.stride, max_pixels=640 * 384)
-DEFAULT_SCORE = 'pgn_uniform'
+# The best of the nine on fs_static, the set to choose scores on.
+DEFAULT_SCORE = 'energy'
 DRIVE_RATE_HZ = 5.0
 # Seeds of drives that neither training (10000 and up) nor the demo uses.
 DRIVE_SEEDS = range(500, 516)
