@@ -144,6 +144,28 @@ def test_unknown_object_raises_and_clears(graph, bundle_path, bundle, states):
     assert names(cleared) == []
 
 
+def test_regions_come_as_detections(graph, bundle_path, bundle, states):
+    vision_msgs = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    graph.node(MonitorNode, bundle=str(bundle_path), **QUIET)
+    regions = graph.subscribe(vision_msgs.Detection2DArray, '/monitor/regions')
+    graph.wait_for_subscribers('/monitor/regions')
+    camera = Camera(graph, bundle)
+    wait_state(states, lambda c: c['regions'], lambda: camera.show(unknown=True))
+    detections = until(
+        lambda: next((message for message in regions if message.detections), None), 'detections'
+    )
+    assert detections.header.frame_id == 'front'
+    (detection,) = detections.detections
+    assert detection.header == detections.header
+    assert detection.bbox.center.position.x == pytest.approx(89.5, abs=2)
+    assert detection.bbox.center.position.y == pytest.approx(64.5, abs=2)
+    assert detection.bbox.size_x == pytest.approx(60, abs=4)
+    assert detection.bbox.size_y == pytest.approx(30, abs=4)
+    (result,) = detection.results
+    assert result.hypothesis.class_id == 'unknown'
+    assert result.hypothesis.score > 0.5
+
+
 def test_latched_warning_waits_for_reset(graph, bundle_path, bundle, states):
     graph.node(MonitorNode, bundle=str(bundle_path), ood_area__latch=True, **QUIET)
     camera = Camera(graph, bundle)

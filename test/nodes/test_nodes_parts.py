@@ -157,6 +157,21 @@ def test_parity_with_cv_bridge(encoding):
     assert np.abs(ours.astype(int) - expected).max() <= 1
 
 
+def test_cv_bridge_takes_what_we_do_not():
+    message = Image(header=HEADER, height=2, width=3, encoding='bgr16', step=18)
+    values = np.arange(18, dtype='<u2').reshape(2, 3, 3) * 3000
+    message.data.frombytes(values.tobytes())
+    if conversions.CvBridge is None:
+        with pytest.raises(FrameError, match='bgr16'):
+            conversions.frame_from_image(message)
+        return
+    image = conversions.frame_from_image(message).image
+    assert np.abs(image - values / 257.0).max() <= 1
+    message.encoding = 'martian9'
+    with pytest.raises(FrameError, match='martian9'):
+        conversions.frame_from_image(message)
+
+
 # Diagnostics
 
 
