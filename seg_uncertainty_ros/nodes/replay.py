@@ -214,6 +214,9 @@ class ReplayNode(Node):
         wanted = self.parameters['wait_for_subscribers']
         if not wanted:
             return
+        self.get_logger().info(
+            f'{self._source.name} on {self._images.topic_name}: waiting for {wanted} subscriber(s)'
+        )
         give_up = time.monotonic() + self.parameters['wait_timeout']
         while self._images.get_subscription_count() < wanted:
             if self._stopped.wait(0.05):

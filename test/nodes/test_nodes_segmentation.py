@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from rcl_interfaces.srv import GetParameters
 from rcl_interfaces.srv import ListParameters
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
@@ -362,6 +363,29 @@ def test_parameters_answer_while_an_image_is_in_work(graph, bundle_path, message
     finally:
         go_on.set()
     until(lambda: node._worker.counts.processed == 2, 'the newest image')
+
+
+def test_qos_can_be_overridden(graph, bundle_path):
+    overrides = {
+        'qos_overrides./image.subscription.reliability': 'reliable',
+        'qos_overrides./segmentation/mask.publisher.depth': 3,
+    }
+    graph.node(SegmentationNode, bundle=str(bundle_path), **overrides)
+    for _ in range(2):
+        (image,) = graph.probe.get_subscriptions_info_by_topic('/image')
+        assert image.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        assert graph.transition('segmentation', 'deactivate')
+        until(lambda: not graph.probe.get_subscriptions_info_by_topic('/image'), 'silence')
+        assert graph.transition('segmentation', 'activate')
+        until(lambda: graph.probe.get_subscriptions_info_by_topic('/image'), 'the subscription')
+    camera_info = graph.probe.get_subscriptions_info_by_topic('/camera_info')[0]
+    assert camera_info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    answer = graph.call(
+        GetParameters,
+        '/segmentation/get_parameters',
+        GetParameters.Request(names=['qos_overrides./segmentation/mask.publisher.depth']),
+    )
+    assert answer.values[0].integer_value == 3
 
 
 def test_remembers_frames_missing_between_stamps(graph, bundle_path, pixels):
