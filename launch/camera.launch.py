@@ -4,6 +4,7 @@
 
 import os
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.actions import OpaqueFunction
 from launch.actions import SetEnvironmentVariable
@@ -11,7 +12,6 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
 from seg_uncertainty_ros.nodes.transport import environment
 from seg_uncertainty_ros.resources import config_file
 

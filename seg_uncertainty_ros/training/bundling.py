@@ -98,14 +98,14 @@ def raw_pixels(
         yield pixels, scores[:, known].numpy()
 
 
-def camvid_sequences(samples: Sequence[Sample]) -> Sequences:
-    """Return the day drives of CamVid; most of its labelled frames are 1 s apart."""
+def camvid_sequences(train: Sequence[Sample], val: Sequence[Sample]) -> Sequences:
+    """Return the day drives of CamVid; the labelled frames of train are 1 s apart."""
     drives: dict[str, list[NDArray[np.uint8]]] = {}
-    for sample in samples:
+    for sample in train:
         drive = sample.name.split('_')[0]
         if drive != DUSK_DRIVE:
             drives.setdefault(drive, []).append(sample.image)
-    return Sequences('camvid', tuple(drives.values()), 2)
+    return Sequences('camvid', (*drives.values(), _images(val)), 2)
 
 
 def procedural_sequences(seeds: Iterable[int], seconds: float = 10.0) -> Sequences:
@@ -212,7 +212,7 @@ def make_bundle(checkpoint: Path, data: Path, out: Path, *, version: str = '0.1.
     graph = DeployedGraph(segmenter, torch.from_numpy(knots).float(), temperature).eval()
     export_onnx(graph, out / GRAPH)
 
-    domains = (camvid_sequences([*train, *val]), procedural_sequences(DRIVE_SEEDS))
+    domains = (camvid_sequences(train, val), procedural_sequences(DRIVE_SEEDS))
     reference = Reference.fit(
         {d.domain: embeddings(graph, d) for d in domains},
         window={d.domain: d.window for d in domains},
