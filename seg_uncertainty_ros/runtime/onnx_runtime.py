@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from seg_uncertainty_ros.runtime.outputs import Outputs
 from seg_uncertainty_ros.runtime.outputs import GraphError
+from seg_uncertainty_ros.runtime.outputs import Outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,19 +20,24 @@ if TYPE_CHECKING:
 INPUTS = {'image': 'tensor(uint8)', 'score_index': 'tensor(int64)'}
 
 
+def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
+    """Return the options of every session; ``threads`` 0 lets ONNX Runtime use every core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Spinning workers would take the cores that conversion and transport need.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    return options
+
+
 class OnnxRuntime:
     """A session over a bundle's graph; ``threads`` 0 lets ONNX Runtime use every core."""
 
     name = 'onnxruntime-cpu'
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Spinning workers would take the cores that conversion and transport need.
-        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         try:
             self._session = onnxruntime.InferenceSession(
-                str(bundle.graph), options, providers=['CPUExecutionProvider']
+                str(bundle.graph), session_options(threads), providers=['CPUExecutionProvider']
             )
         except Exception as error:  # ONNX Runtime has no public base class of its errors
             msg = f'{bundle.graph}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}'
