@@ -106,7 +106,7 @@ def test_versions_agree(arguments, manifest):
 
 
 def test_manifest_is_valid():
-    """From an invalid one, say by its e-mail address, colcon builds a package without ROS hooks."""
+    """With an invalid one, say by its e-mail address, colcon leaves out what ROS looks for."""
     package = pytest.importorskip('catkin_pkg.package', reason='catkin_pkg is not installed')
     warnings = []
     parsed = package.parse_package(ROOT / 'package.xml', warnings=warnings)
