@@ -69,7 +69,7 @@ setup(
         'lz4',
         'matplotlib',
         'numpy>=1.23',
-        'onnxruntime>=1.17',
+        'onnxruntime>=1.18',  # reads IR 10, which the exporter writes
         'opencv-python-headless>=4.6',
         'pyyaml',
         'rosbags>=0.11.7',
