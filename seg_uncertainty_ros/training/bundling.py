@@ -74,11 +74,11 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Observed:
-    """What the monitor measured on in-distribution drives, a value for each frame."""
+    """What the monitor measured on in-distribution drives, an array for each drive."""
 
-    ood_area: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    shift: NDArray[np.float64]
+    ood_area: list[NDArray[np.float64]]
+    confidence: list[NDArray[np.float64]]
+    shift: list[NDArray[np.float64]]
 
 
 @torch.no_grad()
@@ -137,48 +137,58 @@ def embeddings(graph: DeployedGraph, sequences: Sequences) -> list[NDArray[np.fl
 def observe(bundle: Bundle, drives: Iterable[Sequence[NDArray[np.uint8]]]) -> Observed:
     """Run pipeline and monitor over in-distribution drives, as a node would."""
     pipeline = Pipeline(bundle)
-    areas, confidences, shifts = [], [], []
+    observed = Observed([], [], [])
     for drive in tqdm(list(drives), desc='thresholds', unit='drive'):
         monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference)
+        rows = []
         for index, image in enumerate(drive):
             stamp_ns = 10**9 + round(index * 1e9 / DRIVE_RATE_HZ)
             result = pipeline.process(Frame(image, stamp_ns))
-            assessment = monitor.update(
-                Observation(
-                    stamp_ns, result.mask, result.confidence, result.anomaly, result.embedding
+            rows.append(
+                monitor.update(
+                    Observation(
+                        stamp_ns, result.mask, result.confidence, result.anomaly, result.embedding
+                    )
                 )
             )
-            for values, value in (
-                (areas, assessment.ood_area),
-                (confidences, assessment.mean_confidence),
-                (shifts, assessment.domain_shift),
-            ):
-                if value is not None:
-                    values.append(value)
-    return Observed(np.array(areas), np.array(confidences), np.array(shifts))
+        observed.ood_area.append(np.array([row.ood_area for row in rows]))
+        observed.confidence.append(np.array([row.mean_confidence for row in rows]))
+        shifts = [row.domain_shift for row in rows if row.domain_shift is not None]
+        observed.shift.append(np.array(shifts))
+    return observed
+
+
+def lasting(values: Sequence[NDArray[np.float64]], seconds: float) -> NDArray[np.float64]:
+    """Return what each drive's indicator does not fall below for ``seconds``, pooled."""
+    frames = max(1, round(seconds * DRIVE_RATE_HZ)) + 1
+    windows = [np.lib.stride_tricks.sliding_window_view(v, frames) for v in values]
+    return np.concatenate([window.min(axis=1) for window in windows])
 
 
 def fit_thresholds(observed: Observed) -> dict[str, Threshold]:
     """Return thresholds that in-distribution drives rarely reach, each with its reason."""
-    area = max(0.01, 1.5 * float(np.quantile(observed.ood_area, 0.999)))
-    confidence = float(np.quantile(observed.confidence, 0.001)) - 0.02
-    shift = max(1.2, 1.1 * float(observed.shift.max()))
-    frames = len(observed.ood_area)
+    hold = MonitorConfig().ood_area.hold_on_s
+    areas = lasting(observed.ood_area, hold)
+    confidences = np.concatenate(observed.confidence)
+    shifts = np.concatenate(observed.shift)
+    area = max(0.01, float(np.quantile(areas, 0.99)))
+    confidence = float(np.quantile(confidences, 0.001)) - 0.02
+    shift = max(1.2, 1.1 * float(shifts.max()))
     return {
         'ood_area': Threshold(
             round(area, 4),
             round(0.6 * area, 4),
-            f'1.5 x the 99.9 % quantile over {frames} in-distribution frames, at least 1 %',
+            f'the 99 % quantile of what lasts {hold:g} s in {len(areas)} in-distribution windows',
         ),
         'low_confidence': Threshold(
             round(confidence, 4),
             round(confidence + 0.02, 4),
-            f'0.02 below the 0.1 % quantile over {frames} in-distribution frames',
+            f'0.02 below the 0.1 % quantile over {len(confidences)} in-distribution frames',
         ),
         'domain_shift': Threshold(
             round(shift, 3),
             round(0.85 * shift, 3),
-            f'1.1 x the largest value over {len(observed.shift)} in-distribution windows',
+            f'1.1 x the largest of {len(shifts)} in-distribution windows, at least 1.2',
         ),
     }
 
