@@ -139,6 +139,16 @@ def check_buffer(length: int, *, height: int, width: int, step: int) -> None:
         raise FrameError(msg)
 
 
+def check_step(step: int, *, width: int, encoding: str, pixel_bytes: int) -> None:
+    """Raise FrameError unless ``step`` bytes hold a row of ``width`` pixels."""
+    if step < width * pixel_bytes:
+        msg = (
+            f'step: {step} bytes, fewer than a row of {encoding} has: '
+            f'width x {pixel_bytes} = {width * pixel_bytes}'
+        )
+        raise FrameError(msg)
+
+
 def decode_image(
     data: Buffer,
     *,
@@ -163,12 +173,7 @@ def decode_image(
     if encoding in _PAIRED_COLUMNS and width % 2:
         msg = f'width: {width} is odd, {encoding} stores its columns in pairs'
         raise FrameError(msg)
-    if step < width * layout.pixel_bytes:
-        msg = (
-            f'step: {step} bytes, fewer than a row of {encoding} has: '
-            f'width x {layout.pixel_bytes} = {width * layout.pixel_bytes}'
-        )
-        raise FrameError(msg)
+    check_step(step, width=width, encoding=encoding, pixel_bytes=layout.pixel_bytes)
     flat = np.frombuffer(data, np.uint8)
     check_buffer(flat.size, height=height, width=width, step=step)
     rows = _rows_with_chroma(flat.size, height, step, encoding) if encoding in _PLANAR else height

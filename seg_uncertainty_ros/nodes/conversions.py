@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 
 from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.encodings import check_buffer
+from seg_uncertainty_ros.encodings import check_step
 from seg_uncertainty_ros.encodings import decode_compressed
 from seg_uncertainty_ros.encodings import decode_image
 from seg_uncertainty_ros.encodings import decodes_without_cv_bridge
@@ -63,14 +64,37 @@ def frame_from_image(message: Image) -> Frame:
 
 
 def _with_cv_bridge(message: Image) -> NDArray[np.uint8]:
-    check_buffer(len(message.data), height=message.height, width=message.width, step=message.step)
+    bridge = CvBridge()
     try:
-        image = CvBridge().imgmsg_to_cv2(message, 'bgr8')
+        dtype, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
+        image = bridge.imgmsg_to_cv2(_without_padding(message, dtype, channels), 'bgr8')
+    except FrameError:
+        raise
     except Exception as error:
         reason = ' '.join(str(error).split())
         msg = f'encoding: {message.encoding[:40]!r} is not known to cv_bridge either: {reason}'
         raise FrameError(msg) from error
     return np.ascontiguousarray(image)
+
+
+def _without_padding(message: Image, dtype: str, channels: int) -> Image:
+    """Return an image whose rows end with their last pixel.
+
+    cv_bridge skews rows padded by part of a pixel, and narrows an image whose step is too small.
+    """
+    height, width, step = message.height, message.width, message.step
+    pixel_bytes = np.dtype(dtype).itemsize * channels
+    check_buffer(len(message.data), height=height, width=width, step=step)
+    check_step(step, width=width, encoding=message.encoding, pixel_bytes=pixel_bytes)
+    rows = np.frombuffer(message.data, np.uint8)[: height * step].reshape(height, step)
+    return Image(
+        height=height,
+        width=width,
+        encoding=message.encoding,
+        is_bigendian=message.is_bigendian,
+        step=width * pixel_bytes,
+        data=array('B', rows[:, : width * pixel_bytes].tobytes()),
+    )
 
 
 def frame_from_compressed(message: CompressedImage) -> Frame:
@@ -107,10 +131,13 @@ def plane_from_image(message: Image) -> NDArray[np.uint8] | NDArray[np.float32]:
         msg = f'encoding: {message.encoding[:40]!r} is no plane, expected one of {expected}'
         raise FrameError(msg)
     check_buffer(len(message.data), height=message.height, width=message.width, step=message.step)
+    check_step(
+        message.step,
+        width=message.width,
+        encoding=message.encoding,
+        pixel_bytes=dtype.itemsize,
+    )
     row_bytes = message.width * dtype.itemsize
-    if message.step < row_bytes:
-        msg = f'step: {message.step} bytes, fewer than a row of {message.encoding}: {row_bytes}'
-        raise FrameError(msg)
     grid = np.frombuffer(message.data, np.uint8)[: message.height * message.step]
     rows = np.ascontiguousarray(grid.reshape(message.height, message.step)[:, :row_bytes])
     stored = dtype.newbyteorder('>' if message.is_bigendian else '<')

@@ -123,52 +123,62 @@ BRIDGED = (
 )
 
 
-@pytest.mark.parametrize(
-    'encoding',
-    [
-        'bgr8',
-        'rgb8',
-        'bgra8',
-        'rgba8',
-        'mono8',
-        'mono16',
-        'yuv422',
-        'yuv422_yuy2',
-        'bayer_rggb8',
-        'bayer_bggr8',
-        'bayer_gbrg8',
-        'bayer_grbg8',
-    ],
-)
+@pytest.mark.parametrize('encoding', BRIDGED)
 def test_parity_with_cv_bridge(encoding):
     if conversions.CvBridge is None:
         pytest.skip('cv_bridge is not installed')
     assert encoding in ENCODINGS
     samples = {'bgra8': 4, 'rgba8': 4, 'mono16': 2, 'yuv422': 2, 'yuv422_yuy2': 2}
-    step = 16 * samples.get(encoding, 3 if encoding in ('bgr8', 'rgb8') else 1)
+    # Padding of whole pixels: cv_bridge skews rows with any other.
+    step = (16 + 2) * samples.get(encoding, 3 if encoding in ('bgr8', 'rgb8') else 1)
     message = Image(header=HEADER, height=8, width=16, encoding=encoding, step=step)
     data = np.random.default_rng(0).integers(0, 256, 8 * step, dtype=np.uint8)
     message.data.frombytes(data.tobytes())
-    try:
-        expected = conversions.CvBridge().imgmsg_to_cv2(message, 'bgr8')
-    except Exception as error:
-        pytest.skip(f'this cv_bridge does not convert {encoding}: {error}')
-    ours = conversions.frame_from_image(message).image
-    assert np.abs(ours.astype(int) - expected).max() <= 1
+    for is_bigendian in (0, 1):
+        message.is_bigendian = is_bigendian
+        try:
+            expected = conversions.CvBridge().imgmsg_to_cv2(message, 'bgr8')
+        except Exception as error:
+            pytest.skip(f'this cv_bridge does not convert {encoding}: {error}')
+        ours = conversions.frame_from_image(message).image
+        assert ours.shape == expected.shape
+        assert np.abs(ours.astype(int) - expected).max() <= 1
 
 
-def test_cv_bridge_takes_what_we_do_not():
-    message = Image(header=HEADER, height=2, width=3, encoding='bgr16', step=18)
-    values = np.arange(18, dtype='<u2').reshape(2, 3, 3) * 3000
-    message.data.frombytes(values.tobytes())
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('padding', [0, 2])
+def test_cv_bridge_takes_what_we_do_not(order, padding):
+    values = np.arange(18).reshape(2, 3, 3) * 3000
+    message = Image(header=HEADER, height=2, width=3, encoding='bgr16', step=18 + padding)
+    message.is_bigendian = int(order == '>')
+    for row in values:
+        message.data.frombytes(row.astype(f'{order}u2').tobytes() + bytes(padding))
     if conversions.CvBridge is None:
         with pytest.raises(FrameError, match='bgr16'):
             conversions.frame_from_image(message)
         return
     image = conversions.frame_from_image(message).image
     assert np.abs(image - values / 257.0).max() <= 1
-    message.encoding = 'martian9'
-    with pytest.raises(FrameError, match='martian9'):
+
+
+@pytest.mark.parametrize(
+    ('change', 'named'),
+    [
+        ({'encoding': 'martian9'}, "'martian9'"),
+        ({'encoding': '64FC1', 'step': 24}, "'64FC1'"),
+        ({'step': 12}, 'step: 12'),
+        ({'step': 25}, 'height x step'),
+        ({'height': 0}, 'height: 0'),
+    ],
+)
+def test_cv_bridge_is_given_nothing_bad(change, named):
+    if conversions.CvBridge is None:
+        pytest.skip('cv_bridge is not installed')
+    message = Image(header=HEADER, height=2, width=3, encoding='bgr16', step=18)
+    message.data.frombytes(bytes(48))
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(FrameError, match=named):
         conversions.frame_from_image(message)
 
 
