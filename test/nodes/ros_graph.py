@@ -83,10 +83,11 @@ class Graph:
         self.statuses.extend(message.status)
 
     def close(self):
-        for node in self.nodes:
-            node.stop()
+        # First the executor: what a node destroys must not be in another thread's wait set.
         rclpy.shutdown(context=self.context)
         self._thread.join()
+        for node in self.nodes:
+            node.stop()
         for node in (*self.nodes, self.probe):
             node.destroy_node()
 
