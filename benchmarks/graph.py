@@ -207,6 +207,7 @@ def compare_settings(model, bundle, inputs, options, folder):
 
 def main():
     options = parse()
+    onnxruntime.set_default_logger_severity(3)  # a cut graph leaves constants behind: no news
     # OpenCV's share of the pipeline gets as many threads as the graph; 0 means one thread there.
     cv2.setNumThreads(options.threads or -1)
     bundle = Bundle.load(options.bundle)
