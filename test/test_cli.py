@@ -11,6 +11,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 
 from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.cli import main
@@ -85,7 +86,7 @@ def test_replay_writes_every_frame(tmp_path):
     out = tmp_path / 'bag'
     assert main(['replay', DRIVE, '--out', str(out)]) == 0
     summary = json.loads((out / 'summary.json').read_text())
-    frames = {'in_source': 5, 'processed': 5, 'skipped': 0, 'dropped': 0}
+    frames = {'in_source': 5, 'processed': 5, 'skipped': 0, 'missing': 0}
     assert summary['frames'] == frames
     assert sum(summary['states'].values()) == 5
     source = open_source(out, topic='/segmentation/mask')
@@ -94,6 +95,9 @@ def test_replay_writes_every_frame(tmp_path):
     planes = ('mask', 'confidence', 'anomaly', 'embedding')
     for name in planes:
         assert open_source(out, topic=f'/segmentation/{name}').frame_count == 5
+    with AnyReader([out]) as bag:
+        counts = {topic: info.msgcount for topic, info in bag.topics.items()}
+    assert counts['/monitor/state'] == counts['/monitor/ood_area'] == counts['/diagnostics'] == 5
 
 
 @pytest.mark.parametrize(

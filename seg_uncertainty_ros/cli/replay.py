@@ -26,6 +26,7 @@ from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.recordings import open_source
 from seg_uncertainty_ros.recordings.bag_writer import BagWriter
+from seg_uncertainty_ros.recordings.bag_writer import Status
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.monitor.assessment import Assessment
     from seg_uncertainty_ros.pipeline import Result
     from seg_uncertainty_ros.recordings import Source
+
+# Levels of diagnostic_msgs/DiagnosticStatus.
+LEVELS = {'OK': 0, 'WARN': 1, 'ERROR': 2, 'STALE': 3}
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -79,16 +83,17 @@ class Summary:
         self.transitions += assessment.to_dict()['transitions']
 
     def to_dict(self, source: Source, bundle: Bundle, score: str) -> dict[str, Any]:
-        """Return the content of summary.json."""
+        """Return the content of summary.json; ``missing`` frames could not be read."""
+        known, skipped = source.frame_count, len(source.skipped)
         return {
             'source': source.name,
             'bundle': {'name': bundle.name, 'version': bundle.version, 'sha256': bundle.digest},
             'anomaly_score': score,
             'frames': {
-                'in_source': source.frame_count,
+                'in_source': known,
                 'processed': self.frames,
-                'skipped': len(source.skipped),
-                'dropped': 0,
+                'skipped': skipped,
+                'missing': None if known is None else known - self.frames - skipped,
             },
             'skipped_reasons': source.skipped,
             'seconds': round(self.seconds, 3),
@@ -122,6 +127,13 @@ def write_outputs(bag: BagWriter, frame: Frame, result: Result, assessment: Asse
         if (value := getattr(assessment, name)) is not None:
             bag.write_float(f'/monitor/{name}', value, stamp)
     bag.write_string('/monitor/state', json.dumps(assessment.to_dict()), stamp)
+    status = Status(
+        LEVELS[assessment.state],
+        'monitor: trust',
+        assessment.message,
+        values={warning.name: warning.message for warning in assessment.warnings},
+    )
+    bag.write_diagnostics('/diagnostics', [status], stamp)
 
 
 def run(options: argparse.Namespace) -> int:
