@@ -48,6 +48,8 @@ COLUMNS = ('time', 'rate', 'p50', 'p95', 'drops', 'lost', 'OoD area', 'shift', '
 ROW = '{:>6} {:>6} {:>6} {:>6} {:>6} {:>5} {:>9} {:>7}  {}'
 # Repeated at most so often in the video where frames were dropped.
 MOST_REPEATS = 10
+# What a demo writes, and so all that the next one may remove.
+WRITTEN = ('logs', 'overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json')
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -113,14 +115,15 @@ class Video:
 
 
 def prepare_out(path: Path) -> Path:
-    """Return the emptied output directory; refuse one that a demo did not make."""
-    marker = path / 'logs'
+    """Return the output directory, emptied of an earlier demo; refuse one with anything else."""
     if path.exists():
-        if any(path.iterdir()) and not marker.is_dir():
-            msg = f'--out {path}: holds something that no demo wrote'
+        there = list(path.iterdir()) if path.is_dir() else [path]
+        foreign = [item.name for item in there if item.name not in WRITTEN]
+        if foreign or not path.is_dir():
+            msg = f'--out {path}: holds something that no demo wrote: {min(foreign)}'
             raise CommandError(msg)
         shutil.rmtree(path)
-    marker.mkdir(parents=True)
+    (path / 'logs').mkdir(parents=True)
     return path
 
 

@@ -41,6 +41,11 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     bundle.add_argument('checkpoint', metavar='CHECKPOINT', type=Path)
     bundle.add_argument('--data', required=True, type=Path, help='folder with camvid')
     bundle.add_argument('--out', required=True, type=Path, help='new bundle')
+    bundle.add_argument(
+        '--scores',
+        default='',
+        help='names with commas between, max_softmax first (default: seven)',
+    )
 
 
 def check_torch() -> None:
@@ -67,8 +72,18 @@ def run_train(options: argparse.Namespace) -> int:
 def run_bundle(options: argparse.Namespace) -> int:
     """Write a bundle."""
     check_torch()
+    from seg_uncertainty_ros.scores import DEPLOYED
+    from seg_uncertainty_ros.scores import SCORES
     from seg_uncertainty_ros.training.bundling import make_bundle
 
-    bundle = make_bundle(options.checkpoint, options.data, new_directory(options.out))
+    names = tuple(filter(None, options.scores.split(','))) or DEPLOYED
+    if unknown := set(names) - set(SCORES):
+        msg = f'--scores: {min(unknown)!r} is none of {", ".join(SCORES)}'
+        raise CommandError(msg)
+    if names[0] != 'max_softmax':
+        msg = f'--scores: {names[0]!r} comes first, expected max_softmax: it is the confidence'
+        raise CommandError(msg)
+    out = new_directory(options.out)
+    bundle = make_bundle(options.checkpoint, options.data, out, scores=names)
     print((bundle.path / 'MODEL_CARD.md').read_text(encoding='utf-8'))
     return 0

@@ -47,8 +47,40 @@ def export_onnx(graph: DeployedGraph, path: Path) -> None:
         verbose=False,
     )
     model = onnx.load(path, load_external_data=False)
+    pool_globally(model)
+    shape_after_cast(model)
+    onnx.save(model, path)
     opsets = {entry.version for entry in model.opset_import if entry.domain in ('', 'ai.onnx')}
     outside = [t.name for t in model.graph.initializer if t.data_location == t.EXTERNAL]
     if opsets != {OPSET} or outside:
         msg = f'{path}: exported with opsets {opsets}, external weights {outside}'
         raise RuntimeError(msg)
+
+
+def pool_globally(model: onnx.ModelProto) -> None:
+    """Write means over height and width as GlobalAveragePool.
+
+    Runtimes have it for their blocked layouts; a ReduceMean makes them convert the whole map.
+    """
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        keep = [a.i for a in node.attribute if a.name == 'keepdims'] or [1]
+        if node.op_type != 'ReduceMean' or keep != [1] or len(node.input) != 2:
+            continue
+        if sorted(values.get(node.input[1], ())) in ([2, 3], [-2, -1]):
+            node.op_type = 'GlobalAveragePool'
+            del node.input[1:]
+            del node.attribute[:]
+
+
+def shape_after_cast(model: onnx.ModelProto) -> None:
+    """Ask the cast image for its size: TensorRT wants a uint8 input to meet nothing but a cast."""
+    name = INPUTS[0]
+    users = [node for node in model.graph.node if name in node.input]
+    cast = next(node for node in users if node.op_type == 'Cast')
+    for node in users:
+        if node.op_type == 'Shape':
+            node.input[0] = cast.output[0]
+    # A Shape may stand before the cast in the file; nodes have to be in order.
+    model.graph.node.remove(cast)
+    model.graph.node.insert(0, cast)

@@ -53,5 +53,6 @@ class Segmenter(nn.Module):
         pyramid = self.encoder((rgb - PIXEL_MEAN) / PIXEL_STD)
         features = self.decoder(pyramid)
         logits = self.classifier(self.dropout(features))
-        embedding = torch.cat([level.mean(dim=(2, 3)) for level in pyramid], dim=1)
+        means = [level.mean(dim=(2, 3), keepdim=True) for level in pyramid]
+        embedding = torch.cat(means, dim=1).flatten(1)
         return Prediction(logits, features, embedding)

@@ -23,6 +23,9 @@ SCORES = {
     'pgn_onehot_exact': PgnOneHotExact,
     'pgn_uniform_exact': PgnUniformExact,
 }
-"""The scores of the deployed graph, in the order of its output."""
+"""Every score by name."""
 
-__all__ = ['SCORES']
+DEPLOYED = tuple(name for name in SCORES if not name.endswith('_exact'))
+"""The scores of the graph unless others are asked for, in the order of its output."""
+
+__all__ = ['DEPLOYED', 'SCORES']

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def channel_sum(planes: Tensor) -> Tensor:
+    """Sum NxCxHxW over its channels, to NxHxW.
+
+    As a product with ones: ONNX Runtime's sum over an axis that is not the last takes four to
+    eight times as long on a CPU.
+    """
+    count, channels, height, width = planes.shape
+    return (planes.new_ones(1, channels) @ planes.flatten(2)).view(count, height, width)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Softmax p = exp / total of the tempered logits z, all float32.
@@ -44,5 +54,5 @@ class Evidence:
         exp = shifted.exp()
         index = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
         others = exp * (index != predicted).to(exp.dtype)
-        rest = others.sum(dim=1)
+        rest = channel_sum(others)
         return cls(shifted, exp, others, rest, 1.0 + rest, maximum[:, 0], features)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from seg_uncertainty_ros.scores.evidence import channel_sum
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -43,7 +45,7 @@ class GradientNorm(nn.Module):
 
     def forward(self, evidence: Evidence) -> Tensor:
         """Return the score, NxHxW, >= 0."""
-        features = self.power(evidence.features).sum(dim=1)
+        features = channel_sum(self.power(evidence.features))
         return self.root(self.class_power_sum(evidence) * features)
 
 
@@ -54,7 +56,7 @@ class PgnOneHot(GradientNorm):
 
     def class_power_sum(self, evidence: Evidence) -> Tensor:
         """Return Σ over the other classes of p_h^p."""
-        return self.power(evidence.others).sum(dim=1) / self.power(evidence.total)
+        return channel_sum(self.power(evidence.others)) / self.power(evidence.total)
 
 
 class PgnUniform(GradientNorm):
@@ -65,7 +67,9 @@ class PgnUniform(GradientNorm):
     def class_power_sum(self, evidence: Evidence) -> Tensor:
         """Return Σ_h ((S − 1)/S · p_h)^p."""
         factor = ((evidence.classes - 1) / evidence.classes) ** self.p
-        return factor * self.power(evidence.exp).sum(dim=1) / self.power(evidence.total)
+        # The predicted class has exp = 1; added last, small terms keep their precision.
+        powers = 1.0 + channel_sum(self.power(evidence.others))
+        return factor * powers / self.power(evidence.total)
 
 
 class PgnOneHotExact(GradientNorm):
@@ -75,7 +79,7 @@ class PgnOneHotExact(GradientNorm):
 
     def class_power_sum(self, evidence: Evidence) -> Tensor:
         """Return Σ over the other classes of p_h^p, plus (1 − max p)^p."""
-        powers = self.power(evidence.others).sum(dim=1) + self.power(evidence.rest)
+        powers = channel_sum(self.power(evidence.others)) + self.power(evidence.rest)
         return powers / self.power(evidence.total)
 
 
@@ -87,4 +91,4 @@ class PgnUniformExact(GradientNorm):
     def class_power_sum(self, evidence: Evidence) -> Tensor:
         """Return Σ_h |p_h − 1/S|^p."""
         p = evidence.exp / evidence.total.unsqueeze(1)
-        return self.power((p - 1.0 / evidence.classes).abs()).sum(dim=1)
+        return channel_sum(self.power((p - 1.0 / evidence.classes).abs()))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from seg_uncertainty_ros.scores.evidence import channel_sum
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,7 +34,7 @@ class Entropy(nn.Module):
 
     def forward(self, evidence: Evidence) -> Tensor:
         """Return the score, NxHxW; log Σe − Σ e·y / Σe, where the maximum's y is 0."""
-        expected = (evidence.others * evidence.shifted).sum(dim=1) / evidence.total
+        expected = channel_sum(evidence.others * evidence.shifted) / evidence.total
         return (evidence.total.log() - expected) / log(evidence.classes)
 
 

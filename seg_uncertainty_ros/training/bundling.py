@@ -29,6 +29,7 @@ from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.procedural import Drive
+from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.shift.reference import Reference
 from seg_uncertainty_ros.training import datasets
@@ -203,8 +204,15 @@ def confusion(bundle: Bundle, samples: Iterable[Sample]) -> ConfusionMatrix:
     return matrix
 
 
-def make_bundle(checkpoint: Path, data: Path, out: Path, *, version: str = '0.1.0') -> Bundle:
-    """Write the bundle of a checkpoint to the empty directory ``out``."""
+def make_bundle(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    *,
+    scores: Sequence[str] = DEPLOYED,
+    version: str = '0.1.0',
+) -> Bundle:
+    """Write the bundle of a checkpoint, with these scores in its graph, to ``out``."""
     state = torch.load(checkpoint, weights_only=True)
     segmenter = Segmenter(len(CAMVID))
     segmenter.load_state_dict(state['weights'])
@@ -212,14 +220,14 @@ def make_bundle(checkpoint: Path, data: Path, out: Path, *, version: str = '0.1.
     scenes = datasets.procedural(CALIBRATION_SCENES, CALIBRATION_SEED, 360, 480)
     out.mkdir(parents=True, exist_ok=True)
 
-    flat = torch.linspace(0.0, 1.0, KNOTS).repeat(len(SCORES), 1)
-    untempered = DeployedGraph(segmenter, flat).eval()
+    flat = torch.linspace(0.0, 1.0, KNOTS).repeat(len(scores), 1)
+    untempered = DeployedGraph(segmenter, flat, scores=scores).eval()
     pixels = [p for p, _ in raw_pixels(untempered, tqdm(val, desc='temperature'))]
     temperature = fit_temperature(pixels)
-    tempered = DeployedGraph(segmenter, flat, temperature).eval()
+    tempered = DeployedGraph(segmenter, flat, temperature, scores).eval()
     both = tqdm([*val, *scenes], desc='score scales', unit='image')
-    knots = score_knots(np.concatenate([s for _, s in raw_pixels(tempered, both)], axis=1))
-    graph = DeployedGraph(segmenter, torch.from_numpy(knots).float(), temperature).eval()
+    knots = score_knots(np.concatenate([x for _, x in raw_pixels(tempered, both)], axis=1))
+    graph = DeployedGraph(segmenter, torch.from_numpy(knots).float(), temperature, scores).eval()
     export_onnx(graph, out / GRAPH)
 
     domains = (camvid_sequences(train, val), procedural_sequences(DRIVE_SEEDS))
@@ -238,10 +246,10 @@ def make_bundle(checkpoint: Path, data: Path, out: Path, *, version: str = '0.1.
         classes=CAMVID,
         temperature=temperature,
         scores=tuple(
-            ScoreInfo(name, score.description, tuple(float(f'{k:.9g}') for k in row))
-            for (name, score), row in zip(SCORES.items(), knots, strict=True)
+            ScoreInfo(name, SCORES[name].description, tuple(float(f'{k:.9g}') for k in row))
+            for name, row in zip(scores, knots, strict=True)
         ),
-        default_score=DEFAULT_SCORE,
+        default_score=DEFAULT_SCORE if DEFAULT_SCORE in scores else scores[0],
         thresholds={'ood_area': never, 'low_confidence': always, 'domain_shift': never},
         reference=reference,
         provenance={},

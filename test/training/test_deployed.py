@@ -15,6 +15,7 @@ from seg_uncertainty_ros.network.deployed import ScoreScale
 from seg_uncertainty_ros.network.export import OPSET
 from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
+from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.training.calibration import PixelSample
 from seg_uncertainty_ros.training.calibration import expected_calibration_error
@@ -31,7 +32,7 @@ def graph():
     # Untrained logits are nearly equal: spread them, so that argmax is not a matter of rounding.
     torch.nn.init.normal_(segmenter.classifier.weight, std=2.0)
     knots = torch.tensor([[-8.0, -1.0, 0.0, 0.5, 9.0]]).repeat(len(SCORES), 1)
-    return DeployedGraph(segmenter, knots, temperature=1.3).eval()
+    return DeployedGraph(segmenter, knots, temperature=1.3, scores=tuple(SCORES)).eval()
 
 
 @pytest.fixture(scope='module')
@@ -47,8 +48,18 @@ def test_one_file_of_the_opset(exported):
     assert [entry.version for entry in model.opset_import if not entry.domain] == [OPSET]
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
     # TensorRT: an uint8 input must meet a cast before anything else.
-    users = {node.op_type for node in model.graph.node if 'image' in node.input}
-    assert users == {'Cast'}
+    users = [node.op_type for node in model.graph.node if 'image' in node.input]
+    assert users == ['Cast']
+    # Means over the image keep a runtime's blocked layout only in this form.
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count('GlobalAveragePool') >= 4
+    assert 'ReduceMean' not in operators
+
+
+def test_confidence_is_the_first_score(graph):
+    knots = torch.zeros(2, 5)
+    with pytest.raises(ValueError, match='max_softmax comes first'):
+        DeployedGraph(graph.segmenter, knots, scores=('entropy', 'max_softmax'))
 
 
 @pytest.mark.parametrize('size', [(32, 32), (96, 160), (352, 640)])
@@ -101,5 +112,5 @@ def test_temperature_is_found_again():
 
 
 def test_shipped_graph_scores_in_torch_and_out(bundle):
-    """The order of the shipped bundle's scores is that of the code."""
-    assert bundle.score_names == tuple(SCORES)
+    """The names of the shipped bundle are those of the code, in its order."""
+    assert bundle.score_names == DEPLOYED
