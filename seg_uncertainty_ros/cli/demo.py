@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -46,10 +45,14 @@ MONITOR = 'monitor: trust'
 REPLAY = 'replay: recording'
 COLUMNS = ('time', 'rate', 'p50', 'p95', 'drops', 'lost', 'OoD area', 'shift', 'state')
 ROW = '{:>6} {:>6} {:>6} {:>6} {:>6} {:>5} {:>9} {:>7}  {}'
+OUTPUTS = ('overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json', 'logs')
+LOGS = ('segmentation.log', 'monitor.log', 'replay.log')
 # Repeated at most so often in the video where frames were dropped.
 MOST_REPEATS = 10
-# What a demo writes, and so all that the next one may remove.
-WRITTEN = ('logs', 'overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json')
+NODES = ('segmentation', 'monitor', 'replay')
+# What a demo writes, and so all that the next one may remove; hidden: a bag that was cut short.
+WRITTEN = ('overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json', '.outputs-*')
+LOGS = tuple(f'{name}.log' for name in NODES)
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -63,7 +66,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument('source', metavar='SOURCE', nargs='?', default=DEFAULT_SOURCE)
     parser.add_argument('--topic', help='image topic of a bag that has several')
-    parser.add_argument('--out', type=Path, default=Path('demo_out'), help='replaced if it exists')
+    parser.add_argument(
+        '--out', type=Path, default=Path('demo_out'), help='an earlier demo there is replaced'
+    )
     parser.add_argument('--rate', type=float, default=1.0, help="pace, times the recording's")
     parser.add_argument('--score', default='', help='score of the anomaly plane')
     add_bundle(parser)
@@ -115,15 +120,18 @@ class Video:
 
 
 def prepare_out(path: Path) -> Path:
-    """Return the output directory, emptied of an earlier demo; refuse one with anything else."""
-    if path.exists():
-        there = list(path.iterdir()) if path.is_dir() else [path]
-        foreign = [item.name for item in there if item.name not in WRITTEN]
-        if foreign or not path.is_dir():
-            msg = f'--out {path}: holds something that no demo wrote: {min(foreign)}'
+    """Return the directory without what an earlier demo wrote; refuse one that holds more."""
+    for folder, known in ((path, OUTPUTS), (path / 'logs', LOGS)):
+        if folder.exists() and not folder.is_dir():
+            msg = f'--out {path}: {folder} is not a directory'
             raise CommandError(msg)
-        shutil.rmtree(path)
-    (path / 'logs').mkdir(parents=True)
+        foreign = [entry.name for entry in folder.glob('*') if entry.name not in known]
+        if foreign:
+            msg = f'--out {path}: holds {foreign[0]!r}, which no demo wrote'
+            raise CommandError(msg)
+    (path / 'logs').mkdir(parents=True, exist_ok=True)
+    for file in (*path.glob('*.*'), *path.glob('logs/*')):
+        file.unlink()
     return path
 
 
