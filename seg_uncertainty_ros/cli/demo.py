@@ -49,10 +49,6 @@ OUTPUTS = ('overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json', 'logs
 LOGS = ('segmentation.log', 'monitor.log', 'replay.log')
 # Repeated at most so often in the video where frames were dropped.
 MOST_REPEATS = 10
-NODES = ('segmentation', 'monitor', 'replay')
-# What a demo writes, and so all that the next one may remove; hidden: a bag that was cut short.
-WRITTEN = ('overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json', '.outputs-*')
-LOGS = tuple(f'{name}.log' for name in NODES)
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
