@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,8 +16,6 @@ from rosbags.highlevel import AnyReader
 from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.cli.demo import judge_demo
-from seg_uncertainty_ros.cli.demo import prepare_out
-from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.procedural.spec import DEMO_FOG
 from seg_uncertainty_ros.procedural.spec import DEMO_UNKNOWN
 from seg_uncertainty_ros.recordings import open_source
@@ -137,23 +134,6 @@ def test_outputs_are_not_overwritten(tmp_path):
         assert done.returncode == 1
         assert str(tmp_path) in done.stderr
     assert (tmp_path / 'note.txt').read_text() == 'mine'
-
-
-def test_demo_empties_only_what_a_demo_wrote(tmp_path):
-    out = prepare_out(tmp_path / 'out')
-    (out / 'logs' / 'replay.log').touch()
-    (out / 'overlay.mp4').touch()
-    (out / '.outputs-x1').mkdir()
-    assert [item.name for item in prepare_out(out).rglob('*')] == ['logs']
-    for name in ('logs/mine.txt', 'overlay.mp4.bak'):
-        (out / name).touch()
-        (out / 'warnings.json').touch()
-        with pytest.raises(CommandError, match=Path(name).name):
-            prepare_out(out)
-        assert (out / 'warnings.json').exists()
-        (out / name).unlink()
-    with pytest.raises(CommandError, match='is a file'):
-        prepare_out(out / 'warnings.json')
 
 
 def raised(*moments):
