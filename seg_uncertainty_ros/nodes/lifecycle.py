@@ -37,7 +37,7 @@ class ManagedNode(LifecycleNode):
 
     These hooks return nothing. A ``SegUncertaintyError`` from one is logged as one line, kept in
     ``problem`` and fails the transition: the node stays where it was. ``clean_up`` must accept
-    a node that is half configured.
+    a node that is half configured, ``deactivate`` one that is half active.
     """
 
     def __init__(self, name: str, table: Iterable[Parameter], **kwargs: Any) -> None:
@@ -73,7 +73,7 @@ class ManagedNode(LifecycleNode):
         """Start to work."""
 
     def deactivate(self) -> None:
-        """Stop to work."""
+        """Stop to work, even where ``activate`` came only half way."""
 
     def clean_up(self) -> None:
         """Release what ``configure`` acquired, even in part."""
@@ -98,10 +98,11 @@ class ManagedNode(LifecycleNode):
         return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Open the publishers, then run ``activate``."""
+        """Open the publishers, then run ``activate``; undo it where it fails."""
         super().on_activate(state)
         result = self._attempt('activate', self.activate)
         if result != TransitionCallbackReturn.SUCCESS:
+            self._attempt('deactivate', self.deactivate, forget=False)
             super().on_deactivate(state)
         return result
 

@@ -266,16 +266,16 @@ class MonitorNode(ManagedNode):
     def activate(self) -> None:
         """Listen to the planes."""
         self._start_anew()
-        self._inputs = [
-            self.create_subscription(
-                Image,
-                f'segmentation/{name}',
-                self._receiver(name),
-                QoSProfile(depth=5),
-                qos_overriding_options=overridable(),
+        for name in PLANES:
+            self._inputs.append(
+                self.create_subscription(
+                    Image,
+                    f'segmentation/{name}',
+                    self._receiver(name),
+                    QoSProfile(depth=5),
+                    qos_overriding_options=overridable(),
+                )
             )
-            for name in PLANES
-        ]
         self._timer = self.create_timer(TICK_S, self._tick)
         threshold = JumpThreshold(
             min_forward=Duration(seconds=self.parameters['jump']),
@@ -292,8 +292,11 @@ class MonitorNode(ManagedNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
-        self.destroy_timer(self._timer)
-        self._jumps.unregister()
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        if self._jumps is not None:
+            self._jumps.unregister()
+        self._timer = self._jumps = None
         self._stamps.clear()
 
     def clean_up(self) -> None:

@@ -183,10 +183,8 @@ class SegmentationNode(ManagedNode):
             kind = CompressedImage
             # The convention of image_transport: the transport's name behind the base topic.
             topic = f'{topic.removesuffix("/compressed")}/compressed'
-        self._inputs = [
-            self._subscribe(kind, topic, self._on_image, self._on_lost),
-            self._subscribe(CameraInfo, 'camera_info', self._on_camera_info),
-        ]
+        self._inputs.append(self._subscribe(kind, topic, self._on_image, self._on_lost))
+        self._inputs.append(self._subscribe(CameraInfo, 'camera_info', self._on_camera_info))
         self.get_logger().info(f'listening to {self._inputs[0].topic_name}')
 
     def deactivate(self) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -84,3 +86,30 @@ def test_our_own_mistake_in_a_transition_is_told_and_survived(graph, error_lines
     assert status.message == 'ZeroDivisionError: one over none'
     del node.configure
     assert graph.transition('segmentation', 'configure')
+
+
+@pytest.mark.parametrize('create', [SegmentationNode, MonitorNode])
+def test_an_activation_that_fails_half_way_is_undone(graph, bundle_path, create):
+    node = graph.node(create, bundle=str(bundle_path), autostart=False)
+    name = node.get_name()
+    assert graph.transition(name, 'configure')
+    subscribe = node.create_subscription
+    left = [1]
+
+    def only_one(*arguments, **options):
+        if not left:
+            raise ZeroDivisionError('no more subscriptions')
+        left.pop()
+        return subscribe(*arguments, **options)
+
+    node.create_subscription = only_one
+    threads = threading.active_count()
+    topics = len(list(node.subscriptions))
+    assert not graph.transition(name, 'activate')
+    assert graph.state(name) == 'unconfigured'
+    assert threading.active_count() == threads
+    assert len(list(node.subscriptions)) == topics
+    del node.create_subscription
+    for label in ('configure', 'activate', 'deactivate'):
+        assert graph.transition(name, label)
+    assert threading.active_count() == threads
