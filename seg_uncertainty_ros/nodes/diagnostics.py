@@ -134,9 +134,13 @@ class Rate:
 
 
 class StampGaps:
-    """Frames that seem to be missing between stamps: gaps of more than 1.5 usual intervals."""
+    """Frames that seem to be missing between stamps: gaps of more than 1.5 usual intervals.
+
+    A gap of more than a minute is a jump of time or a pause, not a thousand lost frames.
+    """
 
     LEAST = 5
+    JUMP_NS = 60 * 10**9
 
     def __init__(self) -> None:
         self._intervals: deque[int] = deque(maxlen=30)
@@ -149,7 +153,7 @@ class StampGaps:
         self._last = stamp_ns
         if interval is None:
             return
-        if interval <= 0:  # a loop, or a jump of time
+        if not 0 < interval <= self.JUMP_NS:  # a loop, or a jump of time
             self._intervals.clear()
             return
         if len(self._intervals) >= self.LEAST:
@@ -157,6 +161,10 @@ class StampGaps:
             if interval > 1.5 * usual:
                 self.missing += round(interval / usual) - 1
         self._intervals.append(interval)
+
+    def pause(self) -> None:
+        """Count nothing for the time until the next frame: nobody listened."""
+        self._last = None
 
 
 class Complaints:

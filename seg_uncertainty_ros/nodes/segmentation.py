@@ -192,6 +192,7 @@ class SegmentationNode(ManagedNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        self._gaps.pause()
         self._worker.stop()
 
     def clean_up(self) -> None:

@@ -212,6 +212,7 @@ def test_rate_falls_to_nothing_in_silence():
         ((*range(10), 10.4, 11, 12), 0),
         ((*range(10), *range(10)), 0),
         ((0, 5, 6, 7), 0),
+        ((*range(10), 1000, 1001), 0),
     ],
 )
 def test_missing_frames_by_their_stamps(stamps, missing):
@@ -219,6 +220,16 @@ def test_missing_frames_by_their_stamps(stamps, missing):
     for stamp in stamps:
         gaps.add(round(stamp * 1e8))
     assert gaps.missing == missing
+
+
+def test_a_pause_is_no_gap_between_stamps():
+    gaps = StampGaps()
+    for stamp in range(10):
+        gaps.add(stamp)
+    gaps.pause()
+    for stamp in (30, 31, 33):
+        gaps.add(stamp)
+    assert gaps.missing == 1
 
 
 def test_a_kind_of_complaint_is_said_once():
