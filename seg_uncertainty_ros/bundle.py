@@ -24,7 +24,7 @@ from seg_uncertainty_ros.classes import ClassInfo
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.frames import Geometry
 from seg_uncertainty_ros.shift.reference import Reference
-from seg_uncertainty_ros.shift.reference import ReferenceError
+from seg_uncertainty_ros.shift.reference import ReferenceError  # noqa: A004
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ class ScoreInfo:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A warning is raised at ``enter`` and ends at ``exit``; ``reason`` says where they come from."""
+    """A warning is raised at ``enter``, ends at ``exit``; ``reason`` says where they come from."""
 
     enter: float
     exit: float
@@ -122,7 +122,7 @@ class Bundle:
         )
 
     def write(self) -> Bundle:
-        """Write the manifest and the reference beside the graph and model card already in ``path``.
+        """Write manifest and reference beside the graph and the model card already in ``path``.
 
         Returns the bundle as loaded again, so that what was written is known to be valid.
         """
@@ -165,10 +165,10 @@ def _describe(path: Path) -> dict[str, Any]:
 
 def _read_manifest(path: Path) -> bytes:
     manifest = path / MANIFEST
-    if not path.is_dir():
-        msg = f'{path}: no such bundle (a bundle is a directory with {MANIFEST})'
-        raise BundleError(msg)
     try:
+        if not path.is_dir():
+            msg = f'{path}: no such bundle (a bundle is a directory with {MANIFEST})'
+            raise BundleError(msg)
         with manifest.open('rb') as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
@@ -212,7 +212,8 @@ def _inconsistency(manifest: dict[str, Any]) -> str | None:
     for score in manifest['scores']:
         knots = score['knots']
         if len(knots) != len(manifest['scores'][0]['knots']):
-            return f'scores.{score["name"]}.knots: {len(knots)} values, the first score has more or less'
+            first = len(manifest['scores'][0]['knots'])
+            return f'scores.{score["name"]}.knots: {len(knots)} values, the first score has {first}'
         # NaN compares false: it is caught here too, as Python's JSON reads it.
         if not all(a < b for a, b in pairwise(knots)) or not isfinite(knots[0] + knots[-1]):
             return f'scores.{score["name"]}.knots: not finite and strictly increasing'
@@ -229,6 +230,11 @@ def _check_file(path: Path, entry: dict[str, Any]) -> None:
     if (size := path.stat().st_size) != entry['bytes']:
         msg = f'{path}: {size} bytes, the manifest says {entry["bytes"]}'
         raise BundleError(msg)
-    if (digest := _sha256(path)) != entry['sha256']:
+    try:
+        digest = _sha256(path)
+    except OSError as error:
+        msg = f'{path}: unreadable: {error.strerror}'
+        raise BundleError(msg) from error
+    if digest != entry['sha256']:
         msg = f'{path}: sha256 {digest[:12]}…, the manifest says {entry["sha256"][:12]}…'
         raise BundleError(msg)

@@ -73,6 +73,10 @@ def test_missing_bundle(tmp_path):
     expect(tmp_path / 'nowhere', 'no such bundle')
 
 
+def test_path_that_the_system_refuses(tmp_path):
+    expect(tmp_path / ('x' * 300), 'unreadable')
+
+
 def test_missing_manifest(copy):
     (copy / MANIFEST).unlink()
     expect(copy, MANIFEST, 'unreadable')

@@ -82,6 +82,14 @@ def test_infer_keeps_the_names_of_a_folder(tmp_path):
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['left turn_mask.png']
 
 
+def test_infer_says_what_it_cannot_write(tmp_path, capsys):
+    (tmp_path / 'in').mkdir()
+    name = 'x' * 250
+    cv2.imwrite(str(tmp_path / 'in' / f'{name}.png'), np.zeros((40, 60, 3), np.uint8))
+    assert main(['infer', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 1
+    assert f'{name}_mask.png cannot be written' in capsys.readouterr().err
+
+
 def test_replay_writes_every_frame(tmp_path):
     out = tmp_path / 'bag'
     assert main(['replay', DRIVE, '--out', str(out)]) == 0
@@ -108,6 +116,7 @@ def test_replay_writes_every_frame(tmp_path):
         (['infer', 'procedural:speed=3', '--out', '{out}'], ['speed']),
         (['replay', DRIVE, '--out', '{out}', '--score', 'odd'], ['odd', 'entropy']),
         (['info', '/nowhere'], ['/nowhere', 'no such bundle']),
+        (['infer', DRIVE, '--out', '/dev/null/out'], ['/dev/null/out']),
         (['demo', '/nowhere', '--out', '{out}'], ['/nowhere', 'does not exist']),
         (['train', '/nowhere.yaml', '--data', '.', '--out', '{out}'], []),
     ],

@@ -570,6 +570,11 @@ def test_what_does_not_exist_or_is_unknown(tmp_path):
         open_source(str(tmp_path / 'x.txt'))
 
 
+def test_path_that_the_system_refuses(tmp_path):
+    with pytest.raises(SourceError, match='x: cannot be read: File name too long'):
+        open_source(tmp_path / ('x' * 300))
+
+
 def test_topic_of_a_source_without_topics(tmp_path):
     folder = write_images(tmp_path / 'images', ['0'])
     with pytest.raises(SourceError, match="has no topics, but topic '/x' was asked for"):

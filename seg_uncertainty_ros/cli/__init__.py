@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SegUncertaintyError as error:
         print(f'seg-uncertainty: {error}', file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder without permission
+        print(f'seg-uncertainty: {error}', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print('seg-uncertainty: interrupted', file=sys.stderr)
         return 130

@@ -69,7 +69,10 @@ def run(options: argparse.Namespace) -> int:
     for index, frame in progress(source):
         result = pipeline.process(frame, keep_scores=bool(names))
         stem = source.stem(index)
-        cv2.imwrite(str(out / f'{stem}_mask.png'), result.mask)
+        target = out / f'{stem}_mask.png'
+        if not cv2.imwrite(str(target), result.mask):
+            msg = f'--out: {target} cannot be written (is the disk full?)'
+            raise CommandError(msg)
         if result.scores is not None:
             planes = {name: result.scores[name].astype(np.float16) for name in names}
             np.savez_compressed(out / f'{stem}_scores.npz', **planes)

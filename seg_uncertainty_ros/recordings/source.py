@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing import Protocol
 
 from seg_uncertainty_ros.recordings.errors import SourceError
+from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,14 @@ def open_source(
 
         return DriveSource(str(spec))
     path = Path(spec).expanduser()
+    try:
+        return _open_path(path, topic, rate_hz)
+    except OSError as error:
+        msg = f'{path}: cannot be read: {error.strerror or one_line(error)}'
+        raise SourceError(msg) from error
+
+
+def _open_path(path: Path, topic: str | None, rate_hz: float) -> Source:
     if not path.exists():
         msg = f'{path}: does not exist, expected a bag, a video, a folder of images or procedural:'
         raise SourceError(msg)
