@@ -211,9 +211,8 @@ def _inconsistency(manifest: dict[str, Any]) -> str | None:
         return f'default_score: {manifest["default_score"]!r} is none of {names}'
     for score in manifest['scores']:
         knots = score['knots']
-        if len(knots) != len(manifest['scores'][0]['knots']):
-            first = len(manifest['scores'][0]['knots'])
-            return f'scores.{score["name"]}.knots: {len(knots)} values, the first score has {first}'
+        if len(knots) != (first := len(manifest['scores'][0]['knots'])):
+            return f'scores.{score["name"]}.knots: {len(knots)} values, the first has {first}'
         # NaN compares false: it is caught here too, as Python's JSON reads it.
         if not all(a < b for a, b in pairwise(knots)) or not isfinite(knots[0] + knots[-1]):
             return f'scores.{score["name"]}.knots: not finite and strictly increasing'
