@@ -118,6 +118,8 @@ def test_replay_writes_every_frame(tmp_path):
         (['info', '/nowhere'], ['/nowhere', 'no such bundle']),
         (['infer', DRIVE, '--out', '/dev/null/out'], ['/dev/null/out']),
         (['demo', '/nowhere', '--out', '{out}'], ['/nowhere', 'does not exist']),
+        (['demo', DRIVE, '--out', '{out}', '--score', 'odd'], ['odd', 'entropy']),
+        (['demo', DRIVE, '--out', '{out}', '--rate', '0'], ['--rate', '0.01']),
         (['train', '/nowhere.yaml', '--data', '.', '--out', '{out}'], []),
     ],
 )

@@ -18,6 +18,7 @@ from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_bundle
 from seg_uncertainty_ros.cli.options import add_command
 from seg_uncertainty_ros.drawing import caption
+from seg_uncertainty_ros.procedural.drive import EPOCH_NS
 from seg_uncertainty_ros.procedural.spec import DEMO_FOG
 from seg_uncertainty_ros.procedural.spec import DEMO_UNKNOWN
 from seg_uncertainty_ros.recordings import open_source
@@ -49,6 +50,8 @@ OUTPUTS = ('overlay.mp4', 'timeline.png', 'outputs.mcap', 'warnings.json', 'logs
 LOGS = ('segmentation.log', 'monitor.log', 'replay.log')
 # Repeated at most so often in the video where frames were dropped.
 MOST_REPEATS = 10
+# Paces that the node replay accepts.
+RATES = (0.01, 100.0)
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -131,6 +134,16 @@ def prepare_out(path: Path) -> Path:
     return path
 
 
+def check(options: argparse.Namespace, bundle: Bundle) -> None:
+    """Raise CommandError for what a node would refuse only after its start."""
+    if options.score and options.score not in bundle.score_names:
+        msg = f'--score: {options.score!r} is none of {", ".join(bundle.score_names)}'
+        raise CommandError(msg)
+    if not RATES[0] <= options.rate <= RATES[1]:
+        msg = f'--rate: {options.rate:g}, expected from {RATES[0]:g} to {RATES[1]:g}'
+        raise CommandError(msg)
+
+
 def domain_id() -> str:
     """Return the user's domain, else one that the machine's other nodes rarely use."""
     return os.environ.get('ROS_DOMAIN_ID') or str(1 + os.getpid() % 100)
@@ -140,6 +153,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo."""
     source = open_source(options.source, topic=options.topic)
     bundle = Bundle.load(options.bundle)
+    check(options, bundle)
     out = prepare_out(options.out)
     variables = {
         'ROS_DOMAIN_ID': domain_id(),
@@ -169,17 +183,22 @@ def run(options: argparse.Namespace) -> int:
         rclpy.init(args=[])
         ros.callback(rclpy.try_shutdown)
         observer = Observer(bag, Video(writer, source.rate_hz or 10.0).add)
-        frames = play(options, source, observer, nodes)
+        frames, problems = play(options, source, observer, nodes)
         observer.flush()
         observer.destroy_node()
-    return report(options, bundle, observer, frames, out)
+    return report(options, bundle, observer, frames, problems, out)
 
 
 def play(
     options: argparse.Namespace, source: Source, observer: Observer, nodes: NodeProcesses
-) -> Frames:
-    """Start the nodes, play the recording, print the table; return where the frames went."""
+) -> tuple[Frames, list[str]]:
+    """Start the nodes, play the recording, print the table.
+
+    Returns where the frames went, and why the recording was not played to its end.
+    """
     from rclpy.executors import SingleThreadedExecutor
+
+    from seg_uncertainty_ros.nodes.processes import ProcessError
 
     executor = SingleThreadedExecutor()
     executor.add_node(observer)
@@ -188,7 +207,8 @@ def play(
         start = said = time.monotonic()
         while not done():
             executor.spin_once(timeout_sec=0.1)
-            nodes.check()
+            segmentation.check()
+            monitor.check()
             now = time.monotonic()
             if now - start > timeout_s:
                 return False
@@ -198,8 +218,8 @@ def play(
         return True
 
     common = {'bundle': options.bundle.resolve(), 'use_sim_time': True}
-    nodes.start('segmentation', {**common, 'anomaly_score': options.score})
-    nodes.start('monitor', common)
+    segmentation = nodes.start('segmentation', {**common, 'anomaly_score': options.score})
+    monitor = nodes.start('monitor', common)
 
     def ready() -> bool:
         states = [observer.values.get(name, {}).get('state') for name in (SEGMENTATION, MONITOR)]
@@ -219,11 +239,19 @@ def play(
     )
     print(ROW.format(*COLUMNS))
     duration_s = (source.frame_count or 0) / (source.rate_hz or 10.0) / options.rate
-    spin_until(
+    timeout_s = START_TIMEOUT_S + 3 * duration_s if source.frame_count else float('inf')
+    problems = []
+    if not spin_until(
         lambda: replay.process.poll() is not None,
-        START_TIMEOUT_S + 3 * duration_s if source.frame_count else float('inf'),
+        timeout_s,
         lambda seconds: print(table_row(seconds, observer.values), flush=True),
-    )
+    ):
+        problems.append(f'{source.name}: not at its end after {timeout_s:.0f} s')
+    try:
+        # A damaged recording: what was readable of it is reported all the same.
+        replay.check()
+    except ProcessError as error:
+        problems.append(str(error))
 
     def settled() -> bool:
         frames = count_frames(observer.values)
@@ -232,7 +260,7 @@ def play(
 
     # Frames that never arrive keep this from settling: then the rest is called lost.
     spin_until(settled, SETTLE_TIMEOUT_S)
-    return count_frames(observer.values)
+    return count_frames(observer.values), problems
 
 
 def count_frames(values: Mapping[str, Mapping[str, str]]) -> Frames:
@@ -262,16 +290,22 @@ def table_row(seconds: float, values: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def report(
-    options: argparse.Namespace, bundle: Bundle, observer: Observer, frames: Frames, out: Path
+    options: argparse.Namespace,
+    bundle: Bundle,
+    observer: Observer,
+    frames: Frames,
+    problems: Sequence[str],
+    out: Path,
 ) -> int:
     """Write timeline.png and warnings.json, say what happened; return the exit code."""
     assessments = [row for row in observer.assessments if row['ood_area'] is not None]
     if not assessments:
-        msg = f'no frame was assessed, see {out}/logs'
+        msg = '; '.join(problems) or f'no frame was assessed, see {out}/logs'
         raise CommandError(msg)
     transitions = [change for row in observer.assessments for change in row['transitions']]
     is_demo = options.source == DEFAULT_SOURCE
-    start_ns = assessments[0]['stamp_ns']
+    # The events of the demo are timed from its first frame, which might not have been assessed.
+    start_ns = EPOCH_NS if is_demo else assessments[0]['stamp_ns']
     truth = {
         'unknown object': (DEMO_UNKNOWN.start_s, DEMO_UNKNOWN.end_s),
         'fog': (DEMO_FOG.start_s, DEMO_FOG.end_s),
@@ -284,7 +318,7 @@ def report(
         truth=truth if is_demo else None,
     )
     raised = [change for change in transitions if change['raised']]
-    problems = [] if frames.accounted else [f'frames do not add up: {frames}']
+    problems = [*problems, *([] if frames.accounted else [f'frames do not add up: {frames}'])]
     if is_demo:
         problems += judge_demo(raised, start_ns)
     content = {

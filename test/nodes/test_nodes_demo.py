@@ -11,18 +11,23 @@ import sys
 import cv2
 
 from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.recordings.bag_writer import BagWriter
 
 
-def test_demo_of_a_short_drive(tmp_path):
-    out = tmp_path / 'demo_out'
-    drive = 'procedural:seed=3,duration=4,rate=10,width=320,height=192'
-    done = subprocess.run(
-        [sys.executable, '-m', 'seg_uncertainty_ros.cli', 'demo', drive, '--out', str(out)],
+def demo(source, out):
+    return subprocess.run(
+        [sys.executable, '-m', 'seg_uncertainty_ros.cli', 'demo', str(source), '--out', str(out)],
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
+
+
+def test_demo_of_a_short_drive(tmp_path):
+    out = tmp_path / 'demo_out'
+    drive = 'procedural:seed=3,duration=4,rate=10,width=320,height=192'
+    done = demo(drive, out)
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((out / 'warnings.json').read_text())
     frames = content['frames']
@@ -38,3 +43,22 @@ def test_demo_of_a_short_drive(tmp_path):
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) >= frames['processed']
     assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == 320
     assert cv2.imread(str(out / 'timeline.png')) is not None
+
+
+def test_demo_reports_what_was_readable_of_a_damaged_recording(tmp_path):
+    bag = tmp_path / 'cut.mcap'
+    with BagWriter(bag) as writer:
+        drive = open_source('procedural:seed=3,duration=6,rate=10,width=160,height=96')
+        for frame in drive:
+            writer.write_image('/camera', frame.image, 'bgr8', frame.stamp_ns, frame.frame_id)
+    bag.write_bytes(bag.read_bytes()[: int(bag.stat().st_size * 0.6)])
+    out = tmp_path / 'demo_out'
+    done = demo(bag, out)
+    assert done.returncode == 1, done.stdout + done.stderr
+    content = json.loads((out / 'warnings.json').read_text())
+    assert content['frames']['accounted']
+    assert 1 <= content['frames']['published'] < 60
+    (problem,) = content['problems']
+    assert 'cut.mcap: damaged' in problem
+    assert 'Traceback' not in done.stderr
+    assert (out / 'timeline.png').is_file()
