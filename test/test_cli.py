@@ -90,6 +90,13 @@ def test_infer_says_what_it_cannot_write(tmp_path, capsys):
     assert f'{name}_mask.png cannot be written' in capsys.readouterr().err
 
 
+def test_summary_lies_in_the_bag_or_beside_the_single_file(tmp_path):
+    drive = 'procedural:seed=3,width=64,height=48,duration=0.2,rate=5'
+    for name, summary in (('bag.v2', 'bag.v2/summary.json'), ('one.mcap', 'summary.json')):
+        assert main(['replay', drive, '--out', str(tmp_path / name)]) == 0
+        assert json.loads((tmp_path / summary).read_text())['frames']['processed'] == 1
+
+
 def test_replay_writes_every_frame(tmp_path):
     out = tmp_path / 'bag'
     assert main(['replay', DRIVE, '--out', str(out)]) == 0

@@ -501,6 +501,15 @@ def test_folder_skips_what_it_cannot_decode(tmp_path):
     assert source.skipped == ["1.png: data: empty, expected a JPEG or PNG file (format 'png')"]
 
 
+def test_images_of_one_stem_keep_names_of_their_own(tmp_path):
+    folder = write_images(tmp_path / 'images', ['0', '1'])
+    shutil.copy(folder / '1.png', folder / '1.bmp.png')
+    shutil.copy(folder / '1.png', folder / '1.jpeg')
+    source = open_source(folder)
+    assert len(list(source)) == 4
+    assert [source.stem(x) for x in range(4)] == ['0', '1.bmp', '1.jpeg', '1.png']
+
+
 def test_folder_without_one_good_image(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'\xff\xd8')
     frames, error = read_damaged(tmp_path)

@@ -144,7 +144,8 @@ def run(options: argparse.Namespace) -> int:
     monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference)
     summary = Summary()
     start = perf_counter()
-    target = options.out.with_name('summary.json') if options.out.suffix else options.out
+    single = options.out.suffix == '.mcap'
+    path = options.out.with_name('summary.json') if single else options.out / 'summary.json'
     try:
         with BagWriter(options.out) as bag:
             for _, frame in progress(source):
@@ -164,7 +165,6 @@ def run(options: argparse.Namespace) -> int:
         # What was readable of a damaged recording is summed up too.
         summary.seconds = perf_counter() - start
         content = summary.to_dict(source, bundle, pipeline.anomaly_score)
-        path = target / 'summary.json' if target.is_dir() else target
         if summary.frames:
             path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     print(f'{summary.frames} frames, {content["rate_hz"]} Hz, states {content["states"]}')

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from seg_uncertainty_ros.encodings import FrameError
@@ -42,6 +43,9 @@ class FolderSource:
             ),
             key=natural_order,
         )
+        # With 'a.jpg' beside 'a.png' the stem alone would not tell their outputs apart.
+        stems = Counter(x.stem for x in self._files)
+        self._twins = {stem for stem, count in stems.items() if count > 1}
         self._stems: list[str] = []
         if not self._files:
             msg = (
@@ -65,7 +69,7 @@ class FolderSource:
             except (FrameError, OSError) as error:
                 self.skipped.append(f'{file.name}: {one_line(error)}')
                 continue
-            self._stems.append(file.stem)
+            self._stems.append(file.name if file.stem in self._twins else file.stem)
             yield Frame(image, START_NS + round(index * 1e9 / self.rate_hz))
         if not self._stems:
             msg = (
@@ -75,7 +79,7 @@ class FolderSource:
             raise SourceError(msg)
 
     def stem(self, index: int) -> str:
-        """Return the image file's stem."""
+        """Return the image file's stem, or its name where another file has the same stem."""
         return self._stems[index]
 
 
