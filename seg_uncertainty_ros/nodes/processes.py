@@ -48,7 +48,8 @@ class NodeProcesses:
 
     def __init__(self, logs: Path, variables: Mapping[str, str]) -> None:
         self._logs = logs
-        self._environment = {**os.environ, **environment(), **variables}
+        # What the user has set wins, as in `transport.prepare` and in the launch files.
+        self._environment = {**environment(), **os.environ, **variables}
         self._running: list[NodeProcess] = []
 
     def start(self, name: str, parameters: Mapping[str, object]) -> NodeProcess:

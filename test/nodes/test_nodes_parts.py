@@ -30,6 +30,7 @@ from seg_uncertainty_ros.nodes.diagnostics import StampGaps
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
 from seg_uncertainty_ros.nodes.lifecycle import AUTOSTART
+from seg_uncertainty_ros.nodes.processes import NodeProcesses
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.resources import config_file
 from seg_uncertainty_ros.resources import resource_file
@@ -305,6 +306,14 @@ def test_environment_names_the_profile():
     profiles = {environment[name] for name in transport.PROFILE_VARIABLES}
     assert profiles == {str(config_file('fastdds.xml'))}
     assert transport.shortcomings(environment, Path('/nowhere')) == []
+
+
+def test_processes_keep_the_profile_that_the_user_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/mine.xml')
+    variables = NodeProcesses(tmp_path, {'ROS_DOMAIN_ID': '7'})._environment
+    assert variables['FASTRTPS_DEFAULT_PROFILES_FILE'] == '/mine.xml'
+    assert variables['ROS_DOMAIN_ID'] == '7'
+    assert variables['MALLOC_TRIM_THRESHOLD_'] == transport.environment()['MALLOC_TRIM_THRESHOLD_']
 
 
 @pytest.mark.parametrize(
