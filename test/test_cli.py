@@ -82,6 +82,15 @@ def test_infer_keeps_the_names_of_a_folder(tmp_path):
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['left turn_mask.png']
 
 
+def test_skipped_frames_are_said_even_if_none_is_left(tmp_path, capsys):
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in' / 'a.png').write_bytes(b'no image')
+    assert main(['infer', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 1
+    said = capsys.readouterr().err
+    assert 'skipped: a.png: data: 8 bytes' in said
+    assert 'none of 1 images could be decoded' in said
+
+
 def test_infer_says_what_it_cannot_write(tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     name = 'x' * 250

@@ -77,6 +77,9 @@ def new_directory(path: Path) -> Path:
 
 def progress(source: Source) -> Iterator[tuple[int, Frame]]:
     """Yield (index, frame) behind a progress bar; say on stderr what could not be read."""
-    yield from enumerate(tqdm(source, total=source.frame_count, desc=source.name, unit='frame'))
-    for reason in source.skipped:
-        print(f'seg-uncertainty: skipped: {reason}', file=sys.stderr)
+    try:
+        bar = tqdm(source, total=source.frame_count, desc=source.name, unit='frame')
+        yield from enumerate(bar)
+    finally:
+        for reason in source.skipped:
+            print(f'seg-uncertainty: skipped: {reason}', file=sys.stderr)
