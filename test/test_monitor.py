@@ -479,9 +479,17 @@ def test_embeddings_that_are_not_finite(reference):
 def test_no_road(reference):
     drive = Drive(reference)
     blind = drive.run(2.0, mask=np.zeros((360, 640), np.uint8), ood=True)
-    assert blind.ood_area == 0
+    assert blind.ood_area is None
     assert blind.notes == ('no road visible',)
     assert blind.regions == ()
+
+
+def test_an_object_that_hides_the_road_clears_no_warning(reference):
+    drive = Drive(reference)
+    assert [w.name for w in drive.run(2.0, ood=True).warnings] == ['ood_area']
+    (warning,) = drive.run(5.0, mask=np.zeros((360, 640), np.uint8)).warnings
+    assert warning.message.startswith('unknown object: not measurable now')
+    assert drive.run(2.0).warnings == ()
 
 
 def test_changing_and_tiny_resolutions(reference):

@@ -298,7 +298,7 @@ def report(
     out: Path,
 ) -> int:
     """Write timeline.png and warnings.json, say what happened; return the exit code."""
-    assessments = [row for row in observer.assessments if row['ood_area'] is not None]
+    assessments = [row for row in observer.assessments if row['mean_confidence'] is not None]
     if not assessments:
         msg = '; '.join(problems) or f'no frame was assessed, see {out}/logs'
         raise CommandError(msg)

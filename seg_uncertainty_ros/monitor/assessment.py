@@ -62,7 +62,8 @@ class Transition:
 class Assessment:
     """How far the network can be trusted at a stamp (ns).
 
-    state: 'OK', 'WARN', 'ERROR' or 'STALE'. ood_area: fraction of the region of interest.
+    state: 'OK', 'WARN', 'ERROR' or 'STALE'. ood_area: fraction of the region of interest;
+    None where there is none.
     mean_confidence: [0, 1]. domain_shift: 1.0 = in-distribution bound; None while warming up.
     latency_s: 95th percentile over the last seconds. transitions: since the last assessment.
     notes: what could not be judged, and why.

@@ -200,7 +200,8 @@ class Monitor:
                 classes=self._classes,
                 config=self.config.anomaly,
             )
-        self._values['ood_area'] = self._area.fraction
+        # Without a region there is no evidence: an object that hides the road clears no warning.
+        self._values['ood_area'] = None if region is None else self._area.fraction
         if self.config.confidence_in == 'image':
             mean = cv2.mean(observation.confidence)[0]
         elif region is not None:

@@ -152,7 +152,7 @@ def observe(bundle: Bundle, drives: Iterable[Sequence[NDArray[np.uint8]]]) -> Ob
                     )
                 )
             )
-        observed.ood_area.append(np.array([row.ood_area for row in rows]))
+        observed.ood_area.append(np.array([row.ood_area or 0.0 for row in rows]))
         observed.confidence.append(np.array([row.mean_confidence for row in rows]))
         shifts = [row.domain_shift for row in rows if row.domain_shift is not None]
         observed.shift.append(np.array(shifts))
