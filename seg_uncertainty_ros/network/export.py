@@ -49,6 +49,7 @@ def export_onnx(graph: DeployedGraph, path: Path) -> None:
     model = onnx.load(path, load_external_data=False)
     pool_globally(model)
     shape_after_cast(model)
+    drop_unused_initializers(model)
     onnx.save(model, path)
     opsets = {entry.version for entry in model.opset_import if entry.domain in ('', 'ai.onnx')}
     outside = [t.name for t in model.graph.initializer if t.data_location == t.EXTERNAL]
@@ -84,3 +85,11 @@ def shape_after_cast(model: onnx.ModelProto) -> None:
     # A Shape may stand before the cast in the file; nodes have to be in order.
     model.graph.node.remove(cast)
     model.graph.node.insert(0, cast)
+
+
+def drop_unused_initializers(model: onnx.ModelProto) -> None:
+    """Drop constants that no node reads: runtimes warn of each at every start."""
+    read = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)

@@ -54,6 +54,8 @@ def test_one_file_of_the_opset(exported):
     operators = [node.op_type for node in model.graph.node]
     assert operators.count('GlobalAveragePool') >= 4
     assert 'ReduceMean' not in operators
+    read = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read
 
 
 def test_confidence_is_the_first_score(graph):
