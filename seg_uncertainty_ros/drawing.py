@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import cv2
@@ -82,27 +83,37 @@ def overlay(
     return cv2.blendLinear(heat, tinted, opacity, 1.0 - opacity)
 
 
+TYPICAL = 'unknown object: 4.2 % of the road region'
 STATE_COLORS = {'OK': (60, 140, 40), 'WARN': (0, 140, 230), 'ERROR': (40, 40, 200)}
 
 
 def caption(image: NDArray[np.uint8], state: str, messages: Sequence[str]) -> NDArray[np.uint8]:
-    """Return a copy of a BGR image with the monitor's state and its messages on top.
-
-    Lines that are wider than the image are cut.
-    """
+    """Return a copy of a BGR image with the monitor's state and its messages on top, wrapped."""
     scale = max(0.35, image.shape[1] / 1600)
     step = round(34 * scale)
+    (width, _), _ = cv2.getTextSize(TYPICAL, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    columns = max(8, (image.shape[1] - 2 * step) * len(TYPICAL) // width)
+    # OpenCV's fonts are ASCII only.
+    lines = [
+        line
+        for message in (state, *messages)
+        for line in wrap(message.encode('ascii', 'replace').decode(), columns)
+    ]
     result = image.copy()
-    bar = result[: step * (1 + len(messages)) + step // 3]
+    bar = result[: step * len(lines) + step // 3]
     bar[:] = bar // 4
     cv2.rectangle(
         result, (0, 0), (step // 2, len(bar)), STATE_COLORS.get(state, (120, 120, 120)), cv2.FILLED
     )
-    for row, text in enumerate((state, *messages), start=1):
-        # OpenCV's fonts are ASCII only.
-        plain = text.encode('ascii', 'replace').decode()
-        place = (step, row * step)
+    for row, text in enumerate(lines, start=1):
         cv2.putText(
-            result, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA
+            result,
+            text,
+            (step, row * step),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            (255, 255, 255),
+            1,
+            cv2.LINE_AA,
         )
     return result

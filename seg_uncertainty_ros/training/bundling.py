@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -194,6 +195,13 @@ def fit_thresholds(observed: Observed) -> dict[str, Threshold]:
     }
 
 
+def commit() -> str:
+    """Return the commit of the code, 'unknown' outside a checkout."""
+    command = ('git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD')
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or 'unknown'
+
+
 @torch.no_grad()
 def confusion(bundle: Bundle, samples: Iterable[Sample]) -> ConfusionMatrix:
     """Count the masks of the deployed pipeline, at camera size, against the labels."""
@@ -268,6 +276,8 @@ def make_bundle(
         thresholds=fit_thresholds(observed),
         provenance={
             'recipe': state['recipe'],
+            'initialised_from': state.get('origin', 'unknown'),
+            'commit': commit(),
             'selected_on': {'set': 'CamVid val', **state['val']},
             'torch': torch.__version__,
             'camvid_val_miou': round(metrics.val.miou(), 4),

@@ -146,10 +146,13 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     weights = target_weights(pools[0].samples, recipe)
     table = target_table()
     model = Segmenter(len(CAMVID))
+    origin = 'ImageNet'
     if init is None:
         model.encoder.load_imagenet()
     else:
-        model.load_state_dict(torch.load(init, weights_only=True)['weights'])
+        first = torch.load(init, weights_only=True)
+        model.load_state_dict(first['weights'])
+        origin = f'{first["recipe"]["name"]}, step {first["val"]["step"]}'
     model = model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -198,8 +201,13 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
                 log.write(json.dumps(row) + '\n')
             if row['miou'] > best:
                 best = row['miou']
-                checkpoint = {'weights': average.module.state_dict(), 'recipe': asdict(recipe)}
-                torch.save({**checkpoint, 'val': row}, out / 'best.pt')
+                checkpoint = {
+                    'weights': average.module.state_dict(),
+                    'recipe': asdict(recipe),
+                    'origin': origin,
+                    'val': row,
+                }
+                torch.save(checkpoint, out / 'best.pt')
             torch.save(
                 {
                     'model': model.state_dict(),
