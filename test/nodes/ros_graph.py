@@ -17,7 +17,6 @@ from lifecycle_msgs.srv import ChangeState
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
@@ -71,21 +70,25 @@ class Graph:
         self.executor.add_node(self.probe)
         self.statuses = []
         self.probe.create_subscription(DiagnosticArray, '/diagnostics', self._on_status, 50)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self):
-        with contextlib.suppress(ExternalShutdownException):
-            while self.context.ok():
-                self.executor.spin_once(timeout_sec=0.1)
+        while not self._closing.is_set():
+            self.executor.spin_once(timeout_sec=0.1)
 
     def _on_status(self, message):
-        self.statuses.extend(message.status)
+        stamp = message.header.stamp
+        moment = stamp.sec + stamp.nanosec * 1e-9
+        self.statuses.extend((moment, status) for status in message.status)
 
     def close(self):
-        # First the executor: what a node destroys must not be in another thread's wait set.
-        rclpy.shutdown(context=self.context)
+        # First the executor: what a node destroys must not be in another thread's wait set, and
+        # a callback that is under way needs the context.
+        self._closing.set()
         self._thread.join()
+        rclpy.shutdown(context=self.context)
         for node in self.nodes:
             node.stop()
         for node in (*self.nodes, self.probe):
@@ -144,13 +147,13 @@ class Graph:
         return self.call(SetParameters, f'/{node}/set_parameters', request).results[0]
 
     def status(self, name, accept=lambda values: True):
-        """Wait for a new status of this name whose values are accepted."""
-        seen = len(self.statuses)
+        """Wait for a status of this name, made from now on, whose values are accepted."""
+        seen, now = len(self.statuses), time.time()
 
         def find():
-            for status in self.statuses[seen:]:
+            for moment, status in self.statuses[seen:]:
                 values = {item.key: item.value for item in status.values}
-                if status.name == name and accept(values):
+                if status.name == name and moment >= now and accept(values):
                     return status, values
             return None
 
