@@ -128,7 +128,8 @@ class Observer:
     def settled(self):
         frames = count_frames(self.values)
         in_flight = self.values.get(SEGMENTATION, {}).get('in_flight')
-        return in_flight == '0' and frames.accounted and len(self.planes) >= frames.processed
+        complete = frames.accounted and frames.lost == 0
+        return in_flight == '0' and complete and len(self.planes) >= frames.processed
 
 
 def measure(options, source, rate, folder):

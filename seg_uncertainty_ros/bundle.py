@@ -216,9 +216,18 @@ def _inconsistency(manifest: dict[str, Any]) -> str | None:
         # NaN compares false: it is caught here too, as Python's JSON reads it.
         if not all(a < b for a, b in pairwise(knots)) or not isfinite(knots[0] + knots[-1]):
             return f'scores.{score["name"]}.knots: not finite and strictly increasing'
+    if not isfinite(manifest['temperature']):
+        return f'temperature: {manifest["temperature"]}, expected a finite number'
     for name, threshold in manifest['thresholds'].items():
         if not isfinite(threshold['enter'] + threshold['exit']):
             return f'thresholds.{name}: not finite'
+        # Confidence alarms below, everything else above.
+        rises = threshold['enter'] > threshold['exit']
+        if rises == (name == 'low_confidence'):
+            return (
+                f'thresholds.{name}: enter {threshold["enter"]} is on the wrong side of '
+                f'exit {threshold["exit"]}'
+            )
     return None
 
 

@@ -68,7 +68,7 @@ class Pipeline:
         bundle: the model.
         score: name of the score of the anomaly plane; None for the bundle's default.
         plane_size: planes as large as the camera's image or as the network's input.
-        threads: of the runtime; 0 for all cores.
+        threads: of the runtime; 0 for one a physical core.
 
     Raises:
         PipelineError: an unknown score or plane size.

@@ -104,6 +104,12 @@ def test_manifest_too_large(copy):
         (lambda m: m['classes'][2].update(color=[0, 0, 256]), ['classes.2.color.2', '256']),
         (lambda m: m['classes'][2].update(name='sky'), ['classes', 'sky', 'twice']),
         (lambda m: m.update(temperature=0), ['temperature', '0']),
+        (lambda m: m.update(temperature=float('nan')), ['temperature', 'nan']),
+        (lambda m: m['thresholds']['ood_area'].update(exit=1.0), ['ood_area', 'wrong side']),
+        (
+            lambda m: m['thresholds']['low_confidence'].update(exit=0.0),
+            ['low_confidence', 'wrong side'],
+        ),
         (lambda m: m.update(default_score='guess'), ['default_score', 'guess', 'entropy']),
         (lambda m: m['scores'][1]['knots'].reverse(), ['entropy', 'increasing']),
         (lambda m: m['scores'][1]['knots'].pop(), ['entropy', 'knots']),

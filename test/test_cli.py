@@ -134,6 +134,7 @@ def test_replay_writes_every_frame(tmp_path):
         (['info', '/nowhere'], ['/nowhere', 'no such bundle']),
         (['infer', DRIVE, '--out', '/dev/null/out'], ['/dev/null/out']),
         (['demo', '/nowhere', '--out', '{out}'], ['/nowhere', 'does not exist']),
+        (['demo', DRIVE, '--out', '{out}', '--domain', '300'], ['--domain', '300', '101']),
         (['demo', DRIVE, '--out', '{out}', '--score', 'odd'], ['odd', 'entropy']),
         (['demo', DRIVE, '--out', '{out}', '--rate', '0'], ['--rate', '0.01']),
         (['train', '/nowhere.yaml', '--data', '.', '--out', '{out}'], []),
@@ -185,3 +186,12 @@ FOG = ('domain_shift', DEMO_FOG.start_s + 1.5)
 def test_demo_judges_its_own_warnings(warnings, problem):
     problems = judge_demo(raised(*warnings), 0)
     assert problems == [] if problem is None else problem in problems[0]
+
+
+def test_demo_drive_is_judged_well_with_the_shipped_bundle(tmp_path):
+    """What `make demo` shows, without the timing of processes: each warning in its time."""
+    assert main(['replay', 'procedural:demo', '--out', str(tmp_path / 'bag')]) == 0
+    summary = json.loads((tmp_path / 'bag' / 'summary.json').read_text())
+    start_ns = next(iter(open_source('procedural:demo'))).stamp_ns
+    changes = [change for change in summary['transitions'] if change['raised']]
+    assert judge_demo(changes, start_ns) == []

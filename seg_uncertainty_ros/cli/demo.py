@@ -70,6 +70,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument('--rate', type=float, default=1.0, help="pace, times the recording's")
     parser.add_argument('--score', default='', help='score of the anomaly plane')
+    parser.add_argument('--domain', type=int, help='ROS domain, 1 to 101 (default: any)')
     add_bundle(parser)
 
 
@@ -139,14 +140,12 @@ def check(options: argparse.Namespace, bundle: Bundle) -> None:
     if options.score and options.score not in bundle.score_names:
         msg = f'--score: {options.score!r} is none of {", ".join(bundle.score_names)}'
         raise CommandError(msg)
+    if options.domain is not None and not 1 <= options.domain <= 101:
+        msg = f'--domain: {options.domain}, expected from 1 to 101'
+        raise CommandError(msg)
     if not RATES[0] <= options.rate <= RATES[1]:
         msg = f'--rate: {options.rate:g}, expected from {RATES[0]:g} to {RATES[1]:g}'
         raise CommandError(msg)
-
-
-def domain_id() -> str:
-    """Return the user's domain, else one that the machine's other nodes rarely use."""
-    return os.environ.get('ROS_DOMAIN_ID') or str(1 + os.getpid() % 100)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -156,7 +155,8 @@ def run(options: argparse.Namespace) -> int:
     check(options, bundle)
     out = prepare_out(options.out)
     variables = {
-        'ROS_DOMAIN_ID': domain_id(),
+        # Never the user's own domain: a vehicle's nodes would take our time and our images.
+        'ROS_DOMAIN_ID': str(options.domain or 1 + os.getpid() % 100),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'RCUTILS_COLORIZED_OUTPUT': '0',
     }

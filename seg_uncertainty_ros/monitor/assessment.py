@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,14 +83,19 @@ class Assessment:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain dicts, lists and numbers, ready for JSON."""
-        content = asdict(self)
-        for key in ('warnings', 'regions', 'transitions', 'notes'):
-            content[key] = list(content[key])
-        return content
+        """Return plain dicts, lists and numbers, ready for JSON, which has no inf and NaN."""
+        return _plain(asdict(self))
 
     @property
     def message(self) -> str:
         """One line: the warnings, else the notes, else that nothing is wrong."""
         said = tuple(warning.message for warning in self.warnings)
         return '; '.join(said or self.notes) or 'nothing unusual'
+
+
+def _plain(content: object) -> object:
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and not isfinite(content) else content

@@ -8,6 +8,7 @@ on steady time.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from dataclasses import field
@@ -86,6 +87,12 @@ class Diagnostics:
     def flush(self, timeout_s: float = 1.0) -> None:
         """Wait until every reliable subscriber has what was published, for the last message."""
         self._publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+
+    def wait_for_reader(self, timeout_s: float = 3.0) -> None:
+        """Wait until somebody listens: a node that ends soon is found late by its observers."""
+        end = time.monotonic() + timeout_s
+        while not self._publisher.get_subscription_count() and time.monotonic() < end:
+            time.sleep(0.05)
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import traceback
-from math import isfinite
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -58,6 +57,7 @@ except ImportError:
 PLANES = ('mask', 'confidence', 'anomaly', 'embedding')
 FROM_BUNDLE = -1.0
 TICK_S = 0.1
+CLOCK_SKEW_S = 0.05
 
 _LEVELS = {
     'OK': diagnostics.OK,
@@ -187,7 +187,6 @@ PARAMETERS = (
         'A gap between stamps of more than these seconds is a jump of time.',
         minimum=0.1,
         maximum=86400.0,
-        applied='live',
     ),
 )
 
@@ -241,6 +240,7 @@ class MonitorNode(ManagedNode):
         self._last_stamp_ns: int | None = None
         self._stamps = ExactStamps(PLANES)
         self._judged = 0
+        self._latency_judged = False
         self._reported = 0
         self._complaints = Complaints(self.get_logger().error)
         self._ood_area = self._output(Float32, 'ood_area')
@@ -350,8 +350,10 @@ class MonitorNode(ManagedNode):
         if jumped_back(self._last_stamp_ns, stamp_ns):
             self._start_anew()
         self._last_stamp_ns = stamp_ns
+        # Clocks of camera and host differ by a little; by more, the latency says nothing.
         latency_s = (self._now_ns() - stamp_ns) * 1e-9
-        plausible = 0.0 <= latency_s <= diagnostics.PLAUSIBLE_LATENCY_S
+        plausible = -CLOCK_SKEW_S <= latency_s <= diagnostics.PLAUSIBLE_LATENCY_S
+        self._latency_judged = plausible
         return self._monitor.update(
             Observation(
                 stamp_ns=stamp_ns,
@@ -359,7 +361,7 @@ class MonitorNode(ManagedNode):
                 confidence=conversions.unit_plane_from_image(planes['confidence']),
                 anomaly=conversions.unit_plane_from_image(planes['anomaly']),
                 embedding=conversions.embedding_from_image(planes['embedding']),
-                latency_s=latency_s if plausible else None,
+                latency_s=max(0.0, latency_s) if plausible else None,
             )
         )
 
@@ -430,7 +432,7 @@ class MonitorNode(ManagedNode):
             self._publish_number(self._domain_shift, assessment.domain_shift)
             self._publish_regions(assessment, header)
         if header is not None or changed:
-            self._state.publish(String(data=json.dumps(_finite(assessment.to_dict()))))
+            self._state.publish(String(data=json.dumps(assessment.to_dict())))
         if changed:
             self.diagnostics.publish()
 
@@ -476,6 +478,7 @@ class MonitorNode(ManagedNode):
                 'domain_shift': _number(assessment.domain_shift),
                 'nearest_domain': assessment.nearest_domain,
                 'latency_s': _number(assessment.latency_s),
+                'latency_judged': self._latency_judged or 'no: stamps are from another clock',
                 'regions': len(assessment.regions),
                 'notes': '; '.join(assessment.notes) or 'none',
             }
@@ -499,15 +502,6 @@ class MonitorNode(ManagedNode):
 
 def _number(value: float | None) -> str:
     return 'unknown' if value is None else f'{value:.4g}'
-
-
-def _finite(content: Any) -> Any:
-    """Return JSON content with None for numbers that JSON does not have."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not isfinite(content) else content
 
 
 def main() -> None:

@@ -195,6 +195,7 @@ class ReplayNode(Node):
         else:
             self._end(diagnostics.OK, 'finished')
         self._images.wait_for_all_acked(Duration(seconds=2.0))
+        self.diagnostics.wait_for_reader()
         self.diagnostics.publish()
         self.diagnostics.flush()
         self.exit_status = status

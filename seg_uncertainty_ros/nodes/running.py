@@ -40,7 +40,7 @@ def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> in
     The node may have ``exit_status`` (int or None): as soon as it is an int, the process ends
     with it.
     """
-    transport.prepare()
+    heap_is_kept = transport.prepare()
     rclpy.init(args=None if args is None else list(args))
     try:
         node = create()
@@ -52,6 +52,10 @@ def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> in
         return 0
     for shortcoming in transport.shortcomings():
         node.get_logger().warning(shortcoming)
+    if not heap_is_kept:
+        node.get_logger().warning(
+            'mallopt is not to be had here (no glibc): each image costs fresh pages of memory'
+        )
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = None

@@ -54,19 +54,22 @@ def keep_heap() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _NEVER)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
 
 
-def prepare() -> None:
+def prepare() -> bool:
     """Apply both settings to this process; call it before ``rclpy.init``.
+
+    Returns whether the heap keeps its memory.
 
     A profile that the user named is left alone; so is an empty name, which means none.
     """
-    keep_heap()
+    kept = keep_heap()
     if any(name in os.environ for name in PROFILE_VARIABLES):
-        return
+        return kept
     try:
         profile = str(config_file(PROFILE))
     except SegUncertaintyError:
-        return  # `shortcomings` says so
+        return kept  # `shortcomings` says so
     os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
+    return kept
 
 
 def shortcomings(

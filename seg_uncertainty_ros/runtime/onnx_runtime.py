@@ -21,7 +21,7 @@ INPUTS = {'image': 'tensor(uint8)', 'score_index': 'tensor(int64)'}
 
 
 def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
-    """Return the options of every session; ``threads`` 0 lets ONNX Runtime use every core."""
+    """Return the options of every session; ``threads`` 0 is one a physical core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning workers would take the cores that conversion and transport need.
@@ -30,7 +30,7 @@ def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
 
 
 class OnnxRuntime:
-    """A session over a bundle's graph; ``threads`` 0 lets ONNX Runtime use every core."""
+    """A session over a bundle's graph; ``threads`` 0 is one a physical core."""
 
     name = 'onnxruntime-cpu'
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.errors import SegUncertaintyError
@@ -81,12 +82,13 @@ def procedural(
 ) -> list[Sample]:
     """Render ``count`` random scenes; each scene has a seed of its own.
 
-    They are read from ``cache`` (.npz) where it holds as many, else rendered and written there.
+    They are read from ``cache`` (.npz) where it holds the same, else rendered and written there.
     """
+    recipe = f'{__version__}: {count} x {height} x {width} from {seed}'
     if cache is not None and cache.exists():
         with np.load(cache) as stored:
-            images, labels = stored['images'], stored['labels']
-        if images.shape == (count, height, width, 3):
+            images, labels, made = stored['images'], stored['labels'], str(stored['made'])
+        if made == recipe:
             return [Sample(f'scene_{seed + i}', images[i], labels[i]) for i in range(count)]
 
     def render(index: int) -> Sample:
@@ -101,5 +103,5 @@ def procedural(
             np.stack([s.image for s in samples]),
             np.stack([s.labels for s in samples]),
         )
-        np.savez(cache, images=images, labels=labels)
+        np.savez(cache, images=images, labels=labels, made=recipe)
     return samples

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 TIMEOUT_S = 20.0
+_CALLS = itertools.count()
 
 
 def until(condition, what, timeout_s=TIMEOUT_S):
@@ -35,9 +37,14 @@ def until(condition, what, timeout_s=TIMEOUT_S):
 
 @contextlib.contextmanager
 def free_domain():
-    """Reserve a domain in the way of ROS's domain_coordinator: by a port for each."""
+    """Reserve a domain in the way of ROS's domain_coordinator: by a port for each.
+
+    Each call begins at another number: a node of the test before may take a while to vanish from
+    the domain in which it was.
+    """
+    first = os.getpid() + 7 * next(_CALLS)
     for offset in range(100):
-        number = (os.getpid() + offset) % 100 + 1
+        number = (first + offset) % 100 + 1
         with socket.socket() as reserved:
             try:
                 reserved.bind(('', 32768 + number))
