@@ -2,20 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Segmentation and monitor beside a camera driver; one namespace a camera."""
 
-import os
+from seg_uncertainty_ros.nodes.launching import describe
+from seg_uncertainty_ros.nodes.launching import flag
+from seg_uncertainty_ros.nodes.launching import our_node
+from seg_uncertainty_ros.nodes.launching import text
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.actions import OpaqueFunction
-from launch.actions import SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
-
-from seg_uncertainty_ros.nodes.transport import environment
-from seg_uncertainty_ros.resources import config_file
-
-PACKAGE = 'seg_uncertainty_ros'
 ARGUMENTS = (
     ('namespace', '', 'Namespace of the camera and of the nodes.'),
     ('image', 'image', 'Image topic, relative to the namespace or absolute.'),
@@ -29,41 +20,20 @@ ARGUMENTS = (
 )
 
 
-def nodes(context):
-    """Return the nodes; an empty argument leaves a parameter to the files."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    sim_time = {'use_sim_time': given['use_sim_time'].lower() == 'true'}
+def nodes(given):
+    """Return the nodes."""
 
-    def node(name, chosen, **kwargs):
-        files = [str(config_file(f'{name}.yaml')), given['params_file']]
-        values = {key: ParameterValue(given[key], value_type=str) for key in chosen if given[key]}
-        return Node(
-            package=PACKAGE,
-            executable=name,
-            name=name,
-            namespace=given['namespace'],
-            parameters=[*filter(None, files), sim_time, values],
-            output='screen',
-            **kwargs,
-        )
+    def values(*names):
+        chosen = {name: text(given[name]) for name in names if given[name]}
+        return {'use_sim_time': flag(given['use_sim_time']), **chosen}
 
-    topics = [(topic, given[topic]) for topic in ('image', 'camera_info')]
-    started = [node('segmentation', ('bundle', 'backend', 'image_transport'), remappings=topics)]
-    if given['monitor'].lower() == 'true':
-        started.append(node('monitor', ('bundle',)))
+    segmentation = values('bundle', 'backend', 'image_transport')
+    started = [our_node('segmentation', given, segmentation, ('image', 'camera_info'))]
+    if flag(given['monitor']):
+        started.append(our_node('monitor', given, values('bundle'), ()))
     return started
 
 
 def generate_launch_description():
     """Describe the launch."""
-    settings = {key: value for key, value in environment().items() if key not in os.environ}
-    return LaunchDescription(
-        [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, default, description in ARGUMENTS
-            ),
-            *(SetEnvironmentVariable(key, value) for key, value in settings.items()),
-            OpaqueFunction(function=nodes),
-        ]
-    )
+    return describe(ARGUMENTS, nodes)

@@ -29,7 +29,6 @@ from seg_uncertainty_ros.nodes.diagnostics import Rate
 from seg_uncertainty_ros.nodes.diagnostics import StampGaps
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
-from seg_uncertainty_ros.nodes.lifecycle import AUTOSTART
 from seg_uncertainty_ros.nodes.processes import NodeProcesses
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.resources import config_file
@@ -333,26 +332,6 @@ def test_says_what_transport_lacks(tmp_path, environ, free, named):
 def test_other_middleware_needs_no_profile(tmp_path):
     environ = {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
     assert transport.shortcomings(environ, tmp_path, free_bytes=lambda _: 0) == []
-
-
-@pytest.mark.parametrize('module', [segmentation, monitor, replay])
-def test_parameter_file_lists_every_parameter_with_its_default(module):
-    name = module.__name__.rpartition('.')[2]
-    content = yaml.safe_load(config_file(f'{name}.yaml').read_text())['/**']['ros__parameters']
-
-    def flat(tree, prefix=''):
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                yield from flat(value, f'{prefix}{key}.')
-            else:
-                yield f'{prefix}{key}', value
-
-    table = {row.name: row.default for row in module.PARAMETERS}
-    if module is replay:
-        del table['source']
-    else:
-        table[AUTOSTART.name] = AUTOSTART.default
-    assert dict(flat(content)) == table
 
 
 @pytest.mark.parametrize('module', [segmentation, monitor, replay])
