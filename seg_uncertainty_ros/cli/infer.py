@@ -23,6 +23,8 @@ from seg_uncertainty_ros.recordings import open_source
 if TYPE_CHECKING:
     import argparse
 
+FLOAT16_RANGE = (float(np.finfo(np.float16).min), float(np.finfo(np.float16).max))
+
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
@@ -74,7 +76,11 @@ def run(options: argparse.Namespace) -> int:
             msg = f'--out: {target} cannot be written (is the disk full?)'
             raise CommandError(msg)
         if result.scores is not None:
-            planes = {name: result.scores[name].astype(np.float16) for name in names}
+            # Gradient norms have no bound; float16 ends at 65504.
+            planes = {
+                name: np.clip(result.scores[name], *FLOAT16_RANGE).astype(np.float16)
+                for name in names
+            }
             np.savez_compressed(out / f'{stem}_scores.npz', **planes)
         count += 1
     print(f'{count} frames written to {out}')
