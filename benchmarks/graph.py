@@ -183,7 +183,8 @@ def compare_settings(model, bundle, inputs, options, folder):
     level = onnxruntime.GraphOptimizationLevel
     variants = {
         'the same again': variant,
-        'spinning on': lambda: with_entry('session.intra_op.allow_spinning', '1'),
+        'no spinning': lambda: with_entry('session.intra_op.allow_spinning', '0'),
+        'spinning between runs': lambda: with_entry('session.force_spinning_stop', '0'),
         '1 thread': lambda: variant(threads=1),
         '2 threads': lambda: variant(threads=2),
         'optimisation: basic': lambda: variant(graph_optimization_level=level.ORT_ENABLE_BASIC),

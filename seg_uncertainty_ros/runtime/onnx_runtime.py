@@ -24,8 +24,9 @@ def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
     """Return the options of every session; ``threads`` 0 is one a physical core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Spinning workers would take the cores that conversion and transport need.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    # Workers spin within a run, as many of the score operators are shorter than a wake-up, and not
+    # between runs: conversion and transport need the cores.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     return options
 
 
