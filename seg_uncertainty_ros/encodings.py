@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack_from
 from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -179,6 +180,18 @@ def decode_image(
     rows = _rows_with_chroma(flat.size, height, step, encoding) if encoding in _PLANAR else height
     pixels = _pixels(flat, rows, width, step, layout, is_bigendian=bool(is_bigendian))
     return layout.convert(pixels)
+
+
+def decode_message(message: Any) -> NDArray[np.uint8]:
+    """Return ``decode_image`` of a sensor_msgs/Image, be it rclpy's or rosbags'."""
+    return decode_image(
+        message.data,
+        height=message.height,
+        width=message.width,
+        encoding=message.encoding,
+        step=message.step,
+        is_bigendian=message.is_bigendian,
+    )
 
 
 def _rows_with_chroma(length: int, height: int, step: int, encoding: str) -> int:

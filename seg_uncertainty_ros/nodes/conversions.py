@@ -15,7 +15,7 @@ from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.encodings import check_buffer
 from seg_uncertainty_ros.encodings import check_step
 from seg_uncertainty_ros.encodings import decode_compressed
-from seg_uncertainty_ros.encodings import decode_image
+from seg_uncertainty_ros.encodings import decode_message
 from seg_uncertainty_ros.encodings import decodes_without_cv_bridge
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.frames import scale_intrinsics
@@ -50,14 +50,7 @@ def frame_from_image(message: Image) -> Frame:
     Raises ``FrameError`` naming field and value.
     """
     if decodes_without_cv_bridge(message.encoding) or CvBridge is None:
-        image = decode_image(
-            message.data,
-            height=message.height,
-            width=message.width,
-            encoding=message.encoding,
-            step=message.step,
-            is_bigendian=message.is_bigendian,
-        )
+        image = decode_message(message)
     else:
         image = _with_cv_bridge(message)
     return Frame(image, stamp_ns(message.header.stamp), message.header.frame_id)

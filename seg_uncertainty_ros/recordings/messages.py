@@ -11,7 +11,7 @@ from rosbags.typesys import Stores
 from rosbags.typesys import get_typestore
 
 from seg_uncertainty_ros.encodings import decode_compressed
-from seg_uncertainty_ros.encodings import decode_image
+from seg_uncertainty_ros.encodings import decode_message
 from seg_uncertainty_ros.frames import Frame
 
 if TYPE_CHECKING:
@@ -36,14 +36,7 @@ def decode_frame(data: bytes, msgtype: str, received_ns: int) -> Frame:
     """
     message = typestore().deserialize_cdr(data, msgtype)
     if msgtype == IMAGE:
-        image = decode_image(
-            message.data,
-            height=message.height,
-            width=message.width,
-            encoding=message.encoding,
-            step=message.step,
-            is_bigendian=message.is_bigendian,
-        )
+        image = decode_message(message)
     else:
         image = decode_compressed(message.data, message.format)
     stamp = message.header.stamp

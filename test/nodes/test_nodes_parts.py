@@ -123,6 +123,10 @@ BRIDGED = (
 )
 
 
+# What cv_bridge learnt with ROS 2; a build for ROS 1 does not know it.
+NEWER = ('yuv422_yuy2',)
+
+
 @pytest.mark.parametrize('encoding', BRIDGED)
 def test_parity_with_cv_bridge(encoding):
     if conversions.CvBridge is None:
@@ -139,7 +143,9 @@ def test_parity_with_cv_bridge(encoding):
         try:
             expected = conversions.CvBridge().imgmsg_to_cv2(message, 'bgr8')
         except Exception as error:
-            pytest.skip(f'this cv_bridge does not convert {encoding}: {error}')
+            if encoding not in NEWER:
+                raise
+            pytest.skip(f'this cv_bridge is too old for {encoding}: {error}')
         ours = conversions.frame_from_image(message).image
         assert ours.shape == expected.shape
         assert np.abs(ours.astype(int) - expected).max() <= 1
