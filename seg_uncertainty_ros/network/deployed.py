@@ -90,7 +90,7 @@ class DeployedGraph(nn.Module):
 
     def _judge(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         logits = prediction.logits / self.temperature
-        evidence = Evidence.of(logits, prediction.features)
+        evidence = Evidence.of(logits, prediction.features, prediction.outlier)
         scores = torch.cat([score(evidence) for score in self.scores])
         return logits, scores, prediction.embedding[0]
 

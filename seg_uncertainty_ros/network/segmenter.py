@@ -27,24 +27,34 @@ class Prediction:
 
     ``logits`` NxSxH/4xW/4; ``features`` φ before the last convolution, NxFxH/4xW/4, >= 0;
     ``embedding`` NxD, the encoder's features at each stride, averaged over the image.
+    ``outlier`` NxH/4xW/4, logit of being no class at all; None where the network has no such
+    output.
     """
 
     logits: Tensor
     features: Tensor
     embedding: Tensor
+    outlier: Tensor | None = None
 
 
 class Segmenter(nn.Module):
-    """EfficientNet-Lite0 with a feature pyramid; logits at stride 4."""
+    """EfficientNet-Lite0 with a feature pyramid; logits at stride 4.
+
+    With ``outlier`` the last convolution has one more output: the void class or the outlier head,
+    whichever the training made of it.
+    """
 
     stride = EfficientNetLite0.stride
 
-    def __init__(self, classes: int, features: int = 64, dropout: float = 0.1) -> None:
+    def __init__(
+        self, classes: int, features: int = 64, dropout: float = 0.1, *, outlier: bool = False
+    ) -> None:
         super().__init__()
+        self.classes = classes
         self.encoder = EfficientNetLite0()
         self.decoder = PyramidDecoder(self.encoder.channels, features=features)
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(features, classes, 1)
+        self.classifier = nn.Conv2d(features, classes + outlier, 1)
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment images: Nx3xHxW, BGR, 0..255; H and W are multiples of 32."""
@@ -52,7 +62,9 @@ class Segmenter(nn.Module):
         rgb = torch.cat([image[:, 2:3], image[:, 1:2], image[:, 0:1]], dim=1)
         pyramid = self.encoder((rgb - PIXEL_MEAN) / PIXEL_STD)
         features = self.decoder(pyramid)
-        logits = self.classifier(self.dropout(features))
+        outputs = self.classifier(self.dropout(features))
+        logits, rest = outputs[:, : self.classes], outputs[:, self.classes :]
+        outlier = rest[:, 0] if rest.shape[1] else None
         means = [level.mean(dim=(2, 3), keepdim=True) for level in pyramid]
         embedding = torch.cat(means, dim=1).flatten(1)
-        return Prediction(logits, features, embedding)
+        return Prediction(logits, features, embedding, outlier)

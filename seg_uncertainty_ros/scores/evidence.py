@@ -31,6 +31,7 @@ class Evidence:
     class set to zero, ``rest`` its sum and ``total`` = 1 + ``rest``, NxHxW: 1 − max p is
     ``rest / total`` to full precision, where 1 − 1/Σe would cancel on confident pixels.
     ``maximum`` max z, NxHxW. ``features`` φ before the last convolution, NxFxHxW, >= 0.
+    ``outlier`` the untempered logit of the outlier output, NxHxW, or None without one.
     """
 
     shifted: Tensor
@@ -40,6 +41,7 @@ class Evidence:
     total: Tensor
     maximum: Tensor
     features: Tensor
+    outlier: Tensor | None = None
 
     @property
     def classes(self) -> int:
@@ -47,12 +49,13 @@ class Evidence:
         return self.exp.shape[1]
 
     @classmethod
-    def of(cls, logits: Tensor, features: Tensor) -> Evidence:
-        """Compute from tempered logits NxSxHxW and features NxFxHxW."""
+    def of(cls, logits: Tensor, features: Tensor, outlier: Tensor | None = None) -> Evidence:
+        """Compute from tempered logits NxSxHxW, features NxFxHxW and outlier logit NxHxW."""
         maximum, predicted = logits.max(dim=1, keepdim=True)
         shifted = logits - maximum
         exp = shifted.exp()
         index = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
         others = exp * (index != predicted).to(exp.dtype)
         rest = channel_sum(others)
-        return cls(shifted, exp, others, rest, 1.0 + rest, maximum[:, 0], features)
+        total = 1.0 + rest
+        return cls(shifted, exp, others, rest, total, maximum[:, 0], features, outlier)

@@ -40,7 +40,7 @@ from seg_uncertainty_ros.training.calibration import PixelSample
 from seg_uncertainty_ros.training.calibration import expected_calibration_error
 from seg_uncertainty_ros.training.calibration import fit_temperature
 from seg_uncertainty_ros.training.calibration import score_knots
-from seg_uncertainty_ros.training.metrics import ConfusionMatrix
+from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 from seg_uncertainty_ros.training.model_card import Metrics
 from seg_uncertainty_ros.training.model_card import model_card
 

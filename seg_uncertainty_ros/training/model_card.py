@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seg_uncertainty_ros.bundle import Bundle
-    from seg_uncertainty_ros.training.metrics import ConfusionMatrix
+    from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 
 
 @dataclass(frozen=True)

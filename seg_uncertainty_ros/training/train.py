@@ -25,7 +25,7 @@ from seg_uncertainty_ros.training import datasets
 from seg_uncertainty_ros.training.augmentation import random_colour
 from seg_uncertainty_ros.training.augmentation import random_crop
 from seg_uncertainty_ros.training.losses import superset_cross_entropy
-from seg_uncertainty_ros.training.metrics import ConfusionMatrix
+from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 from seg_uncertainty_ros.training.taxonomy import target_table
 
 if TYPE_CHECKING:
