@@ -9,6 +9,7 @@ import sys
 
 from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.cli import demo
+from seg_uncertainty_ros.cli import evaluate
 from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
 from seg_uncertainty_ros.cli import replay
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = root.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for module in (demo, infer, replay, info, train):
+    for module in (demo, infer, replay, info, evaluate, train):
         module.add_parsers(commands)
     return root
 
