@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Objects instead of pixels: components of the anomaly plane, their features, meta model, tracks."""
+"""Objects instead of pixels: segments of the anomaly plane, judged and tracked."""

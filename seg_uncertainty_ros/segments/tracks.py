@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Segments over time: who is who from frame to frame, since when, how steadily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# How much of an error of the prediction is taken for a change of velocity.
+GAIN = 0.5
+# DIoU of two boxes of one size that touch side by side.
+MIN_AFFINITY = -0.2
+
+
+@dataclass(frozen=True)
+class Track:
+    """An object over frames.
+
+    box: left, top, right, bottom in pixels when last seen; velocity: of these, pixels a second;
+    first_ns, last_ns: stamps when first and last seen; hits: frames that showed it; frames: all
+    frames from the first that showed it until now.
+    """
+
+    id: int
+    box: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    first_ns: int
+    last_ns: int
+    hits: int = 1
+    frames: int = 1
+
+    @property
+    def age_s(self) -> float:
+        """Seconds between the first and the last frame that showed it."""
+        return (self.last_ns - self.first_ns) / 1e9
+
+    @property
+    def persistence(self) -> float:
+        """Share of the frames that showed it, in (0, 1]."""
+        return self.hits / self.frames
+
+    def predict(self, stamp_ns: int) -> NDArray[np.float64]:
+        """Return where the box should be at a stamp (ns)."""
+        return self.box + self.velocity * ((stamp_ns - self.last_ns) / 1e9)
+
+    def seen(self, box: NDArray[np.float64], stamp_ns: int) -> Track:
+        """Return the track with one more frame that shows it."""
+        seconds = (stamp_ns - self.last_ns) / 1e9
+        velocity = self.velocity
+        if seconds > 0:
+            # The first difference is all that is known of the velocity.
+            gain = GAIN if self.hits > 1 else 1.0
+            velocity = velocity + gain * (box - self.predict(stamp_ns)) / seconds
+        return replace(
+            self,
+            box=box,
+            velocity=velocity,
+            last_ns=stamp_ns,
+            hits=self.hits + 1,
+            frames=self.frames + 1,
+        )
+
+
+class Tracker:
+    """Tracks boxes: greedy matching with predicted boxes by their distance IoU.
+
+    A track that was not seen for more than ``max_gap_s`` ends; beyond ``max_tracks`` those end
+    that were not seen for longest. Identities are never given twice.
+    """
+
+    def __init__(self, max_gap_s: float = 0.5, max_tracks: int = 64) -> None:
+        self.max_gap_s = max_gap_s
+        self.max_tracks = max_tracks
+        self._next = 1
+        self._tracks: list[Track] = []
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks that are alive."""
+        return tuple(self._tracks)
+
+    def reset(self) -> None:
+        """Forget every track: time jumped."""
+        self._tracks = []
+
+    def update(self, boxes: NDArray[np.float64], stamp_ns: int) -> tuple[Track, ...]:
+        """Take the boxes of a frame, (N, 4): left, top, right, bottom; return their tracks.
+
+        Stamps must not go back.
+        """
+        oldest_ns = stamp_ns - round(self.max_gap_s * 1e9)
+        known = [track for track in self._tracks if track.last_ns >= oldest_ns]
+        pairs = {}
+        if known and len(boxes):
+            predicted = np.stack([track.predict(stamp_ns) for track in known])
+            pairs = match(distance_iou(predicted, boxes))
+        # Pairs are from the index of a box to that of a track.
+        found = [
+            known[pairs[index]].seen(box, stamp_ns)
+            if index in pairs
+            else self._start(box, stamp_ns)
+            for index, box in enumerate(boxes)
+        ]
+        matched = set(pairs.values())
+        missed = [
+            replace(track, frames=track.frames + 1)
+            for index, track in enumerate(known)
+            if index not in matched
+        ]
+        missed.sort(key=lambda track: track.last_ns, reverse=True)
+        self._tracks = [*found, *missed][: self.max_tracks]
+        return tuple(found)
+
+    def _start(self, box: NDArray[np.float64], stamp_ns: int) -> Track:
+        track = Track(self._next, box, np.zeros(4), stamp_ns, stamp_ns)
+        self._next += 1
+        return track
+
+
+def distance_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return IoU - d²/c² of boxes (N, 4) and (M, 4) as (N, M), in (-1, 1].
+
+    d: between the centres, c: diagonal of the smallest box around both (Zheng et al.,
+    Distance-IoU loss, AAAI 2020). Unlike the IoU it tells how far boxes are that do not overlap.
+    """
+    a, b = first[:, None], second[None]
+    inner = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    overlap = np.maximum(inner, 0.0).prod(axis=-1)
+    area = [np.maximum(box[..., 2:] - box[..., :2], 0.0).prod(axis=-1) for box in (a, b)]
+    outer = np.maximum(a[..., 2:], b[..., 2:]) - np.minimum(a[..., :2], b[..., :2])
+    distance = ((a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2) ** 2
+    tiny = np.finfo(np.float64).tiny
+    union = np.maximum(area[0] + area[1] - overlap, tiny)
+    return overlap / union - distance.sum(axis=-1) / np.maximum((outer**2).sum(axis=-1), tiny)
+
+
+def match(affinity: NDArray[np.float64]) -> dict[int, int]:
+    """Return pairs {column: row} of an (N, M) affinity, the best first, none below the least."""
+    pairs: dict[int, int] = {}
+    rows: set[int] = set()
+    for place in np.argsort(-affinity, axis=None, kind='stable'):
+        row, column = divmod(int(place), affinity.shape[1])
+        if affinity[row, column] < MIN_AFFINITY:
+            break
+        if row not in rows and column not in pairs:
+            pairs[column] = row
+            rows.add(row)
+    return pairs
