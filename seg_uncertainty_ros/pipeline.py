@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.bundle import Bundle
     from seg_uncertainty_ros.frames import Frame
+    from seg_uncertainty_ros.frames import Geometry
     from seg_uncertainty_ros.runtime.outputs import Runtime
 
 PlaneSize = Literal['camera', 'network']
@@ -119,12 +120,11 @@ class Pipeline:
             raise PipelineError(msg)
         start = perf_counter()
         height, width = image.shape[:2]
-        rows, columns = self.bundle.geometry.network_size(height, width)
-        network_input = _resize(image, (columns, rows), _quality(image, rows))
+        resized = network_input(image, self.bundle.geometry)
         prepared = perf_counter()
-        outputs = self.runtime.run(network_input, self._score_index)
+        outputs = self.runtime.run(resized, self._score_index)
         inferred = perf_counter()
-        size = (width, height) if self.plane_size == 'camera' else (columns, rows)
+        size = (width, height) if self.plane_size == 'camera' else resized.shape[1::-1]
         mask = _resize(outputs.labels, size, cv2.INTER_NEAREST)
         confidence = _resize(outputs.confidence, size, cv2.INTER_LINEAR)
         anomaly = _resize(outputs.anomaly, size, cv2.INTER_LINEAR)
@@ -135,6 +135,12 @@ class Pipeline:
         done = perf_counter()
         timings = Timings(prepared - start, inferred - prepared, done - inferred)
         return Result(mask, confidence, anomaly, outputs.embedding, scores, timings)
+
+
+def network_input(image: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Return a uint8 HxWx3 image at the size that the network takes it."""
+    rows, columns = geometry.network_size(*image.shape[:2])
+    return _resize(image, (columns, rows), _quality(image, rows))
 
 
 def _quality(image: NDArray[np.uint8], rows: int) -> int:

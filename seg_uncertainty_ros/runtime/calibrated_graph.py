@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Lay open a deployed graph's logits, and change its temperature and score scales in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from seg_uncertainty_ros.runtime.onnx_runtime import session_options
+from seg_uncertainty_ros.runtime.outputs import GraphError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from seg_uncertainty_ros.bundle import Bundle
+
+CLASSIFIER = 'segmenter.classifier.weight'
+TEMPERATURE = 'temperature'
+LOWER = 'scale.lower'
+INVERSE_WIDTH = 'scale.inverse_width'
+VIEWS = ('Gather', 'Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Unsqueeze')
+# 1 - max p in float32, from logits and from the graph.
+TOLERANCE = 1e-4
+
+
+class CalibratedGraph:
+    """The ONNX graph of a bundle, in memory.
+
+    The temperature is the constant that outputs of the last convolution, the logits and perhaps a
+    void class, are divided by. It gets the name ``temperature`` in a graph that has none by it.
+
+    Raises:
+        GraphError: no onnx package, or a graph that does not hold its calibration like this.
+
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        try:
+            import onnx
+        except ImportError as error:
+            msg = 'changing a graph needs the package onnx: pip install onnx'
+            raise GraphError(msg) from error
+        self.path = bundle.graph
+        self.classes = len(bundle.classes)
+        try:
+            self._model = onnx.load(bundle.graph)
+        except Exception as error:  # protobuf's errors are no part of onnx's interface
+            msg = f'{bundle.graph}: onnx cannot read it: {str(error).splitlines()[0]}'
+            raise GraphError(msg) from error
+        self._tensors = {tensor.name: tensor for tensor in self._model.graph.initializer}
+        for name in (CLASSIFIER, LOWER, INVERSE_WIDTH):
+            if name not in self._tensors:
+                msg = f'{bundle.graph}: no tensor {name!r}; was it exported by this package?'
+                raise GraphError(msg)
+        divisions = self._divisions()
+        divisors = {float(self.tensor(node.input[1])) for node in divisions}
+        if divisors != {float(np.float32(bundle.temperature))}:
+            msg = (
+                f'{bundle.graph}: divides the logits by {sorted(divisors) or "nothing"}, '
+                f'the manifest says temperature {bundle.temperature}'
+            )
+            raise GraphError(msg)
+        if TEMPERATURE not in self._tensors:
+            self._tensors[TEMPERATURE] = self._model.graph.initializer.add()
+            self.set_temperature(bundle.temperature)
+            for node in divisions:
+                node.input[1] = TEMPERATURE
+            self._drop_unread()
+        self._logits = divisions[0].output[0]
+
+    def _divisions(self) -> list[onnx.NodeProto]:
+        """Return the divisions by a constant of what the last convolution gives."""
+        found = []
+        names = [n.output[0] for n in self._model.graph.node if CLASSIFIER in n.input]
+        for node in self._model.graph.node:  # in the order of computation
+            if not node.input or node.input[0] not in names:
+                continue
+            if node.op_type in VIEWS:
+                names.extend(node.output)
+            elif node.op_type == 'Div' and node.input[1] in self._tensors:
+                found.append(node)
+        return found
+
+    def _drop_unread(self) -> None:
+        # Runtimes warn of each constant that no node reads.
+        read = {name for node in self._model.graph.node for name in node.input}
+        for name in self._tensors.keys() - read:
+            self._model.graph.initializer.remove(self._tensors.pop(name))
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """Return a copy of a constant of the graph."""
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(self._tensors[name]).copy()
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide by ``temperature`` instead."""
+        self._replace(TEMPERATURE, np.array(temperature))
+
+    def set_knots(self, knots: NDArray[np.float64]) -> None:
+        """Map raw scores onto 0..1 by these knots, KxM, as network.deployed.ScoreScale does."""
+        single = knots.astype(np.float32)
+        values = {LOWER: single[:, :-1], INVERSE_WIDTH: 1.0 / np.diff(single, axis=1)}
+        for name, new in values.items():
+            if (old := self.tensor(name).shape) != new.shape:
+                msg = f'{self.path}: {name} is {old}, not of knots {knots.shape}'
+                raise GraphError(msg)
+            self._replace(name, new)
+
+    def save(self, path: Path) -> None:
+        """Write the graph."""
+        import onnx
+
+        onnx.save(self._model, path)
+
+    def session(self) -> LogitsSession:
+        """Return what runs the graph as it is now."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        scores = onnx.ValueInfoProto()
+        scores.CopyFrom(next(x for x in model.graph.output if x.name == 'scores'))
+        logits = onnx.helper.make_tensor_value_info(self._logits, onnx.TensorProto.FLOAT, None)
+        # Without the other outputs the runtime computes no more than these two need.
+        del model.graph.output[:]
+        model.graph.output.extend((logits, scores))
+        return LogitsSession(model.SerializeToString(), self.path)
+
+    def _replace(self, name: str, values: NDArray) -> None:
+        from onnx import numpy_helper
+
+        self._tensors[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))
+
+
+class LogitsSession:
+    """Runs a graph for tempered logits and raw scores."""
+
+    def __init__(self, model: bytes, path: Path) -> None:
+        self._session = onnxruntime.InferenceSession(
+            model, session_options(), providers=['CPUExecutionProvider']
+        )
+        self._path = path
+        self._checked = False
+
+    def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return tempered logits Sxhxw and raw scores Kxhxw of a uint8 HxWx3 of network size.
+
+        Raises:
+            GraphError: the graph's first score is not 1 - max softmax of these logits.
+
+        """
+        feeds = {'image': image, 'score_index': np.array(0, dtype=np.int64)}
+        outputs, scores = self._session.run(None, feeds)
+        logits = outputs[0]
+        if not self._checked:
+            rest = 1 - 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)
+            if (error := float(np.abs(rest - scores[0]).max())) > TOLERANCE:
+                msg = (
+                    f'{self._path}: score 0 is not 1 - max softmax of the logits: {error:.2g} off'
+                )
+                raise GraphError(msg)
+            self._checked = True
+        return logits, scores
