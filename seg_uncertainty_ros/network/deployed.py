@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from seg_uncertainty_ros.scores import DEPLOYED
-from seg_uncertainty_ros.scores import SCORES
+from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
 from seg_uncertainty_ros.scores.evidence import channel_sum
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.network.segmenter import Prediction
     from seg_uncertainty_ros.network.segmenter import Segmenter
+    from seg_uncertainty_ros.scores import FeatureStatistics
 
 INPUTS = ('image', 'score_index')
 OUTPUTS = ('labels', 'confidence', 'anomaly', 'embedding', 'scores')
@@ -61,6 +62,10 @@ class DeployedGraph(nn.Module):
         scores: names out of SCORES in the order of the output; the first is max_softmax, which
             gives the confidence.
         temperature: T > 0 of p = softmax(y / T) (Guo et al., ICML 2017).
+        statistics: of the features, for the scores that need them.
+
+    Raises:
+        ScoreError: a score that does not exist, or that this network cannot give.
 
     """
 
@@ -70,13 +75,15 @@ class DeployedGraph(nn.Module):
         knots: Tensor,
         temperature: float = 1.0,
         scores: Sequence[str] = DEPLOYED,
+        statistics: FeatureStatistics | None = None,
     ) -> None:
         super().__init__()
         if scores[0] != 'max_softmax' or len(scores) != len(knots):
             msg = f'scores {scores} with knots {tuple(knots.shape)}: max_softmax comes first'
             raise ValueError(msg)
         self.segmenter = segmenter
-        self.scores = nn.ModuleList(SCORES[name]() for name in scores)
+        outlier = segmenter.classifier.out_channels > segmenter.classes
+        self.scores = build_scores(scores, outlier=outlier, statistics=statistics)
         self.scale = ScoreScale(knots)
         self.temperature = temperature
 
@@ -90,7 +97,7 @@ class DeployedGraph(nn.Module):
 
     def _judge(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         logits = prediction.logits / self.temperature
-        evidence = Evidence.of(logits, prediction.features, prediction.outlier)
+        evidence = Evidence.of(logits, prediction.features, prediction.outlier, self.temperature)
         scores = torch.cat([score(evidence) for score in self.scores])
         return logits, scores, prediction.embedding[0]
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 class MaxLogit(nn.Module):
     """−max z (Hendrycks et al., Scaling out-of-distribution detection, ICML 2022)."""
 
-    description = '-max logit'
-
     def forward(self, evidence: Evidence) -> Tensor:
         """Return the score, NxHxW, unbounded."""
         return -evidence.maximum
@@ -26,8 +24,6 @@ class MaxLogit(nn.Module):
 
 class Energy(nn.Module):
     """−log Σ e^z (Liu et al., Energy-based out-of-distribution detection, NeurIPS 2020)."""
-
-    description = '-log sum exp logits'
 
     def forward(self, evidence: Evidence) -> Tensor:
         """Return the score, NxHxW, unbounded."""

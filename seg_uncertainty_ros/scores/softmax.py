@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 class MaxSoftmax(nn.Module):
     """1 − max p, 0..1 − 1/S (Hendrycks and Gimpel, ICLR 2017)."""
 
-    description = '1 - max softmax'
-
     def forward(self, evidence: Evidence) -> Tensor:
         """Return the score, NxHxW."""
         return evidence.rest / evidence.total
@@ -30,18 +28,14 @@ class MaxSoftmax(nn.Module):
 class Entropy(nn.Module):
     """−Σ p log p / log S, 0..1 (Chan et al., ICCV 2021)."""
 
-    description = 'softmax entropy over log S'
-
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW; log Σe − Σ e·y / Σe, where the maximum's y is 0."""
-        expected = channel_sum(evidence.others * evidence.shifted) / evidence.total
+        """Return the score, NxHxW; log Σe − Σ e·y / Σe, where the maximum adds 0."""
+        expected = channel_sum(evidence.others * evidence.below) / evidence.total
         return (evidence.total.log() - expected) / log(evidence.classes)
 
 
 class Margin(nn.Module):
     """1 − max p + second max p, 0..1."""
-
-    description = '1 - max softmax + second softmax'
 
     def forward(self, evidence: Evidence) -> Tensor:
         """Return the score, NxHxW."""

@@ -21,6 +21,7 @@ from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import ScoreInfo
 from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.frames import Geometry
 from seg_uncertainty_ros.monitor.assessment import Observation
@@ -40,7 +41,7 @@ from seg_uncertainty_ros.training.calibration import PixelSample
 from seg_uncertainty_ros.training.calibration import expected_calibration_error
 from seg_uncertainty_ros.training.calibration import fit_temperature
 from seg_uncertainty_ros.training.calibration import score_knots
-from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
+from seg_uncertainty_ros.training.feature_statistics import fit_feature_statistics
 from seg_uncertainty_ros.training.model_card import Metrics
 from seg_uncertainty_ros.training.model_card import model_card
 
@@ -228,14 +229,19 @@ def make_bundle(
     scenes = datasets.procedural(CALIBRATION_SCENES, CALIBRATION_SEED, 360, 480)
     out.mkdir(parents=True, exist_ok=True)
 
+    statistics = None
+    if any(SCORES[name].needs == 'statistics' for name in scores):
+        images = tqdm(train, desc='feature statistics', unit='image')
+        statistics = fit_feature_statistics(segmenter.eval(), images, GEOMETRY)
     flat = torch.linspace(0.0, 1.0, KNOTS).repeat(len(scores), 1)
-    untempered = DeployedGraph(segmenter, flat, scores=scores).eval()
+    untempered = DeployedGraph(segmenter, flat, 1.0, scores, statistics).eval()
     pixels = [p for p, _ in raw_pixels(untempered, tqdm(val, desc='temperature'))]
     temperature = fit_temperature(pixels)
-    tempered = DeployedGraph(segmenter, flat, temperature, scores).eval()
+    tempered = DeployedGraph(segmenter, flat, temperature, scores, statistics).eval()
     both = tqdm([*val, *scenes], desc='score scales', unit='image')
     knots = score_knots(np.concatenate([x for _, x in raw_pixels(tempered, both)], axis=1))
-    graph = DeployedGraph(segmenter, torch.from_numpy(knots).float(), temperature, scores).eval()
+    scale = torch.from_numpy(knots).float()
+    graph = DeployedGraph(segmenter, scale, temperature, scores, statistics).eval()
     export_onnx(graph, out / GRAPH)
 
     domains = (camvid_sequences(train, val), procedural_sequences(DRIVE_SEEDS))

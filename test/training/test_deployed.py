@@ -17,22 +17,27 @@ from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
+from seg_uncertainty_ros.scores import FeatureStatistics
 from seg_uncertainty_ros.training.calibration import PixelSample
 from seg_uncertainty_ros.training.calibration import expected_calibration_error
 from seg_uncertainty_ros.training.calibration import fit_temperature
 from seg_uncertainty_ros.training.calibration import score_knots
 
-CLASSES = 5
+CLASSES, FEATURES = 5, 16
 
 
 @pytest.fixture(scope='module')
 def graph():
     torch.manual_seed(0)
-    segmenter = Segmenter(CLASSES, features=16)
+    segmenter = Segmenter(CLASSES, features=FEATURES, outlier=True)
     # Untrained logits are nearly equal: spread them, so that argmax is not a matter of rounding.
     torch.nn.init.normal_(segmenter.classifier.weight, std=2.0)
+    rng = np.random.default_rng(7)
+    means = rng.uniform(0.0, 1.0, (CLASSES, FEATURES))
+    root = rng.normal(0.0, 0.3, (FEATURES, FEATURES))
+    statistics = FeatureStatistics(np.full(CLASSES, 9), means, root @ root.T)
     knots = torch.tensor([[-8.0, -1.0, 0.0, 0.5, 9.0]]).repeat(len(SCORES), 1)
-    return DeployedGraph(segmenter, knots, temperature=1.3, scores=tuple(SCORES)).eval()
+    return DeployedGraph(segmenter, knots, 1.3, tuple(SCORES), statistics).eval()
 
 
 @pytest.fixture(scope='module')
