@@ -8,6 +8,7 @@ import argparse
 import sys
 
 from seg_uncertainty_ros import __version__
+from seg_uncertainty_ros.cli import calibrate_scores
 from seg_uncertainty_ros.cli import demo
 from seg_uncertainty_ros.cli import evaluate
 from seg_uncertainty_ros.cli import infer
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = root.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for module in (demo, infer, replay, info, evaluate, train):
+    for module in (demo, infer, replay, info, evaluate, calibrate_scores, train):
         module.add_parsers(commands)
     return root
 
