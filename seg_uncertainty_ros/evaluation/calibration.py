@@ -21,6 +21,8 @@ from seg_uncertainty_ros.evaluation.pixel_metrics import order_keys
 from seg_uncertainty_ros.evaluation.pixel_metrics import scores_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 BINS = 15
@@ -221,8 +223,9 @@ class ScoreQuantiles:
 
     BITS = 18
 
-    def __init__(self, scores: int) -> None:
-        self._counts = np.zeros((scores, 1 << self.BITS), dtype=np.int64)
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._counts = np.zeros((len(names), 1 << self.BITS), dtype=np.int64)
 
     @property
     def pixels(self) -> int:

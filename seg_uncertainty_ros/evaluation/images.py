@@ -21,6 +21,7 @@ from seg_uncertainty_ros.recordings.source import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -46,6 +47,10 @@ class ImageSet(Protocol):
     def labelled(self) -> bool:
         """Whether there are labels."""
 
+    @property
+    def skipped(self) -> Sequence[str]:
+        """One line for each image that the last reading could not decode."""
+
     def __len__(self) -> int:
         """How many images it says it has."""
 
@@ -61,6 +66,7 @@ class LabelledFolder:
     pairs: tuple[tuple[Path, Path], ...]
     classes: int
     labelled = True
+    skipped = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -105,6 +111,11 @@ class Recording:
         self._source = source
         count = source.frame_count
         self._count = sum(1 for _ in source) if count is None else count
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """One line for each frame that the last reading could not decode."""
+        return self._source.skipped
 
     def __len__(self) -> int:
         return self._count

@@ -21,7 +21,12 @@ from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import ScoreInfo
 from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.evaluation.calibration import KNOTS
+from seg_uncertainty_ros.evaluation.calibration import ProbabilityMetrics
+from seg_uncertainty_ros.evaluation.calibration import ScoreQuantiles
+from seg_uncertainty_ros.evaluation.calibration import TemperatureFit
 from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
+from seg_uncertainty_ros.evaluation.recalibration import Pixels
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.frames import Geometry
 from seg_uncertainty_ros.monitor.assessment import Observation
@@ -31,16 +36,13 @@ from seg_uncertainty_ros.network.deployed import DeployedGraph
 from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
 from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.procedural import Drive
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.shift.reference import Reference
 from seg_uncertainty_ros.training import datasets
 from seg_uncertainty_ros.training.calibration import KNOTS
-from seg_uncertainty_ros.training.calibration import PixelSample
-from seg_uncertainty_ros.training.calibration import expected_calibration_error
-from seg_uncertainty_ros.training.calibration import fit_temperature
-from seg_uncertainty_ros.training.calibration import score_knots
 from seg_uncertainty_ros.training.feature_statistics import fit_feature_statistics
 from seg_uncertainty_ros.training.model_card import Metrics
 from seg_uncertainty_ros.training.model_card import model_card
@@ -85,20 +87,14 @@ class Observed:
 
 
 @torch.no_grad()
-def raw_pixels(
-    graph: DeployedGraph, samples: Iterable[Sample]
-) -> Iterator[tuple[PixelSample, NDArray[np.float32]]]:
-    """Yield logits with labels, and scores KxN, of the labelled pixels of each sample."""
+def raw_pixels(graph: DeployedGraph, samples: Iterable[Sample]) -> Iterator[Pixels]:
+    """Yield what the graph gives for the labelled pixels of each sample."""
     for sample in samples:
-        size = GEOMETRY.network_size(*sample.labels.shape)
-        image = cv2.resize(sample.image, size[::-1], interpolation=cv2.INTER_LINEAR)
-        logits, scores, _ = graph.raw(torch.from_numpy(image))
+        image = torch.from_numpy(network_input(sample.image, GEOMETRY))
+        logits, scores, _ = (output.numpy() for output in graph.raw(image))
         labels = cv2.resize(sample.labels, logits.shape[:1:-1], interpolation=cv2.INTER_NEAREST)
-        known = torch.from_numpy(labels < len(CAMVID))
-        pixels = PixelSample(
-            logits[0][:, known] * graph.temperature, torch.from_numpy(labels)[known].long()
-        )
-        yield pixels, scores[:, known].numpy()
+        known = labels < len(CAMVID)
+        yield Pixels(logits[0][:, known], scores[:, known], labels[known])
 
 
 def camvid_sequences(train: Sequence[Sample], val: Sequence[Sample]) -> Sequences:
@@ -235,11 +231,19 @@ def make_bundle(
         statistics = fit_feature_statistics(segmenter.eval(), images, GEOMETRY)
     flat = torch.linspace(0.0, 1.0, KNOTS).repeat(len(scores), 1)
     untempered = DeployedGraph(segmenter, flat, 1.0, scores, statistics).eval()
-    pixels = [p for p, _ in raw_pixels(untempered, tqdm(val, desc='temperature'))]
-    temperature = fit_temperature(pixels)
+    fit, before = TemperatureFit(), ProbabilityMetrics()
+    for pixels in raw_pixels(untempered, tqdm(val, desc='temperature')):
+        fit.update(pixels.logits, pixels.labels)
+        before.update(pixels.logits, pixels.labels)
+    temperature = fit.temperature()
     tempered = DeployedGraph(segmenter, flat, temperature, scores, statistics).eval()
-    both = tqdm([*val, *scenes], desc='score scales', unit='image')
-    knots = score_knots(np.concatenate([x for _, x in raw_pixels(tempered, both)], axis=1))
+    quantiles, after = ScoreQuantiles(scores), ProbabilityMetrics()
+    for pixels in raw_pixels(tempered, tqdm(scenes, desc='scales: scenes', unit='image')):
+        quantiles.update(pixels.scores)
+    for pixels in raw_pixels(tempered, tqdm(val, desc='scales: val', unit='image')):
+        quantiles.update(pixels.scores)
+        after.update(pixels.logits, pixels.labels)
+    knots = quantiles.knots()
     scale = torch.from_numpy(knots).float()
     graph = DeployedGraph(segmenter, scale, temperature, scores, statistics).eval()
     export_onnx(graph, out / GRAPH)
@@ -274,8 +278,8 @@ def make_bundle(
         val=confusion(bundle, tqdm(val, desc='CamVid val')),
         test=confusion(bundle, tqdm(datasets.camvid(data / 'camvid', 'test'), desc='CamVid test')),
         temperature=temperature,
-        ece_before=expected_calibration_error(pixels, 1.0),
-        ece_after=expected_calibration_error(pixels, temperature),
+        ece_before=before.bins.ece(),
+        ece_after=after.bins.ece(),
     )
     bundle = replace(
         bundle,
