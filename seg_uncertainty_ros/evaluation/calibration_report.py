@@ -66,9 +66,9 @@ Raw scores that the anomaly plane's values stand for. The value a is meant to be
 
 {_knots(bundle, result.scales)}
 
-Check: scales fitted on the first half of every set, measured on the second halves:
-{result.scales.held_out_images} images. False-positive rate in %, with its 95 % interval over images
-(those of one drive are alike: the interval is the narrower for it).
+Check: scales fitted on the first half of every set, measured on the second halves,
+{result.scales.held_out_images} images: false-positive rate in %, with its 95 % interval over
+images (those of one drive are alike, which makes the interval too narrow).
 
 {_false_positives(bundle, result.scales)}
 

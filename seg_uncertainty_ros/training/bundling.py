@@ -42,7 +42,6 @@ from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.shift.reference import Reference
 from seg_uncertainty_ros.training import datasets
-from seg_uncertainty_ros.training.calibration import KNOTS
 from seg_uncertainty_ros.training.feature_statistics import fit_feature_statistics
 from seg_uncertainty_ros.training.model_card import Metrics
 from seg_uncertainty_ros.training.model_card import model_card

@@ -18,10 +18,6 @@ from seg_uncertainty_ros.network.segmenter import Segmenter
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.scores import FeatureStatistics
-from seg_uncertainty_ros.training.calibration import PixelSample
-from seg_uncertainty_ros.training.calibration import expected_calibration_error
-from seg_uncertainty_ros.training.calibration import fit_temperature
-from seg_uncertainty_ros.training.calibration import score_knots
 
 CLASSES, FEATURES = 5, 16
 
@@ -92,30 +88,6 @@ def test_scale_is_the_interpolation_of_its_knots():
         actual = ScoreScale(knots)(score, torch.tensor(index))
         expected = np.interp(score.numpy(), knots[index].numpy(), np.linspace(0, 1, 4))
         np.testing.assert_allclose(actual.numpy(), expected, atol=1e-6)
-
-
-def test_knots_are_false_positive_rates():
-    scores = np.random.default_rng(2).gamma(2.0, 1.0, (1, 2_000_000)).astype(np.float32)
-    knots = score_knots(scores)[0]
-    assert (np.diff(knots) > 0).all()
-    for value, knot in zip(np.linspace(0, 1, len(knots)), knots, strict=True):
-        if value > 0:
-            assert (scores >= knot).mean() == pytest.approx(10 ** (-4 * value), rel=0.15)
-
-
-def test_knots_of_a_saturated_score_still_rise():
-    knots = score_knots(np.zeros((1, 1000), np.float32))[0]
-    assert (np.diff(knots) > 0).all()
-
-
-def test_temperature_is_found_again():
-    generator = torch.Generator().manual_seed(4)
-    logits = torch.randn(6, 40_000, generator=generator) * 2
-    labels = torch.multinomial(torch.softmax(logits.T, dim=1), 1, generator=generator)[:, 0]
-    overconfident = [PixelSample(logits * 2.5, labels)]
-    assert fit_temperature(overconfident) == pytest.approx(2.5, rel=0.03)
-    before, after = (expected_calibration_error(overconfident, t) for t in (1.0, 2.5))
-    assert after < 0.02 < before
 
 
 def test_shipped_graph_scores_in_torch_and_out(bundle):
