@@ -30,14 +30,14 @@ START_S, END_S, GRACE_S = 1.5, 6.0, 1.0
 def raised(pipeline, drive):
     """Return (name, seconds since the start) of every warning that a drive raises."""
     bundle = pipeline.bundle
-    monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference)
+    monitor = Monitor(
+        MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference, bundle.segments
+    )
     found = []
     for index, rendered in enumerate(drive):
         stamp_ns = drive.stamp_ns(index)
         result = pipeline.process(Frame(rendered.image, stamp_ns))
-        assessment = monitor.update(
-            Observation(stamp_ns, result.mask, result.confidence, result.anomaly, result.embedding)
-        )
+        assessment = monitor.update(Observation.of(result, stamp_ns))
         found += [
             (change.name, (change.stamp_ns - drive.stamp_ns(0)) / 1e9)
             for change in assessment.transitions

@@ -23,6 +23,9 @@ import jsonschema
 from seg_uncertainty_ros.classes import ClassInfo
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.segments import features
+from seg_uncertainty_ros.segments.meta import MetaModel
+from seg_uncertainty_ros.segments.meta import MetaModelError
 from seg_uncertainty_ros.shift.reference import Reference
 from seg_uncertainty_ros.shift.reference import ReferenceError  # noqa: A004
 
@@ -60,7 +63,10 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model and all that is known about it; the id of a class is its index."""
+    """A model and all that is known about it; the id of a class is its index.
+
+    ``segments`` judges the segments of the anomaly plane, None in a bundle without a meta model.
+    """
 
     path: Path
     name: str
@@ -74,6 +80,7 @@ class Bundle:
     reference: Reference
     provenance: Mapping[str, Any]
     digest: str
+    segments: MetaModel | None = None
 
     @property
     def graph(self) -> Path:
@@ -119,6 +126,7 @@ class Bundle:
             reference=reference,
             provenance=manifest['provenance'],
             digest=hashlib.sha256(data).hexdigest(),
+            segments=_segments(manifest),
         )
 
     def write(self) -> Bundle:
@@ -139,6 +147,7 @@ class Bundle:
             'default_score': self.default_score,
             'thresholds': {k: asdict(v) for k, v in self.thresholds.items()},
             'provenance': dict(self.provenance),
+            **({'segments': self.segments.to_dict()} if self.segments else {}),
             'files': {name: _describe(self.path / name) for name in names},
         }
         text = json.dumps(manifest, indent=2, allow_nan=False) + '\n'
@@ -199,6 +208,11 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
     return manifest
 
 
+def _segments(manifest: dict[str, Any]) -> MetaModel | None:
+    content = manifest.get('segments')
+    return MetaModel.from_dict(content) if content else None
+
+
 def _inconsistency(manifest: dict[str, Any]) -> str | None:
     for key in ('classes', 'scores'):
         names = [entry['name'] for entry in manifest[key]]
@@ -228,6 +242,13 @@ def _inconsistency(manifest: dict[str, Any]) -> str | None:
                 f'thresholds.{name}: enter {threshold["enter"]} is on the wrong side of '
                 f'exit {threshold["exit"]}'
             )
+    try:
+        if model := _segments(manifest):
+            features.columns(model, [ClassInfo(c['name'], ()) for c in manifest['classes']])
+            if unknown := set(model.scores) - set(names):
+                return f'segments.scores: {min(unknown)!r} is none of {names}'
+    except MetaModelError as error:
+        return f'segments.{error}'
     return None
 
 

@@ -52,6 +52,8 @@ class Result:
 
     ``mask`` uint8 class ids; ``confidence`` and ``anomaly`` uint8, 0..255 for 0..1 on their fixed
     scale; ``embedding`` float32 D; ``scores`` raw float32 planes by name, only where asked for.
+    ``dispersion``: float32 (h, w, K) at the size of the logits, the raw scores that the bundle's
+    meta model looks at; None where it has none.
     """
 
     mask: NDArray[np.uint8]
@@ -60,6 +62,7 @@ class Result:
     embedding: NDArray[np.float32]
     scores: Mapping[str, NDArray[np.float32]] | None
     timings: Timings
+    dispersion: NDArray[np.float32] | None = None
 
 
 class Pipeline:
@@ -92,6 +95,8 @@ class Pipeline:
         self.plane_size = plane_size
         self.anomaly_score = score or bundle.default_score
         self.runtime: Runtime = OnnxRuntime(bundle, threads)
+        wanted = bundle.segments.scores if bundle.segments else ()
+        self._dispersion = [bundle.score_names.index(name) for name in wanted]
 
     @property
     def anomaly_score(self) -> str:
@@ -132,9 +137,12 @@ class Pipeline:
         if keep_scores:
             planes = zip(self.bundle.score_names, outputs.scores, strict=True)
             scores = {name: _resize(plane, size, cv2.INTER_LINEAR) for name, plane in planes}
+        dispersion = None
+        if self._dispersion:
+            dispersion = cv2.merge([outputs.scores[index] for index in self._dispersion])
         done = perf_counter()
         timings = Timings(prepared - start, inferred - prepared, done - inferred)
-        return Result(mask, confidence, anomaly, outputs.embedding, scores, timings)
+        return Result(mask, confidence, anomaly, outputs.embedding, scores, timings, dispersion)
 
 
 def network_input(image: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:

@@ -22,11 +22,15 @@ from seg_uncertainty_ros.monitor.config import WarningConfig
 from seg_uncertainty_ros.monitor.hysteresis import Hysteresis
 from seg_uncertainty_ros.monitor.hysteresis import Limits
 from seg_uncertainty_ros.monitor.monitor import Monitor
+from seg_uncertainty_ros.monitor.ood_area import Scene
 from seg_uncertainty_ros.monitor.ood_area import measure
 from seg_uncertainty_ros.monitor.ood_area import place
 from seg_uncertainty_ros.monitor.region_of_interest import RegionOfInterest
-from seg_uncertainty_ros.monitor.region_of_interest import decimate
 from seg_uncertainty_ros.monitor.region_of_interest import hull
+from seg_uncertainty_ros.monitor.region_of_interest import sample
+from seg_uncertainty_ros.segments.components import find
+from seg_uncertainty_ros.segments.meta import Verdicts
+from seg_uncertainty_ros.segments.tracks import Tracker
 from seg_uncertainty_ros.shift.reference import Reference
 
 SECOND = 1_000_000_000
@@ -183,19 +187,40 @@ def test_hull_equals_plain_loops():
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 2000), (2000, 1), (7, 641), (720, 1280)])
-def test_decimation_fits_any_size(shape):
-    plane = np.arange(np.prod(shape), dtype=np.uint32).astype(np.uint8).reshape(shape)
-    factor = RegionOfInterest(RegionConfig(), CLASSES).factor(shape[1])
-    small = decimate(plane, factor)
-    assert small.size
-    assert small.shape[1] <= 320
+def test_working_size_fits_any_size(shape):
+    height, width = RegionOfInterest(RegionConfig(), CLASSES).working_size(*shape)
+    assert 1 <= width <= 160
+    assert 1 <= height <= shape[0]
 
 
-def measured(anomaly, mask=None, region=None, config=AnomalyConfig(), factor=1):  # noqa: B008
+def test_sampling_takes_the_centre_of_blocks():
+    plane = np.arange(45, dtype=np.uint8).reshape(5, 9)
+    np.testing.assert_array_equal(sample(plane, (5, 3)), plane[:, 1::3])
+    assert sample(plane, (5, 9)) is plane
+    assert sample(plane, (1, 1)) == plane[2, 4]
+
+
+def measured(
+    anomaly,
+    mask=None,
+    region=None,
+    config=AnomalyConfig(opening=5),  # noqa: B008
+    factor=1,
+    verdicts=None,
+):
     mask = np.full(anomaly.shape, ROAD, np.uint8) if mask is None else mask
     region = np.ones(anomaly.shape, np.uint8) if region is None else region
-    size = (anomaly.shape[0] * factor, anomaly.shape[1] * factor)
-    return measure(anomaly, mask, region, factor=factor, size=size, classes=CLASSES, config=config)
+    size = (round(anomaly.shape[0] * factor), round(anomaly.shape[1] * factor))
+    return measure(
+        Scene(anomaly, mask, region, size),
+        find(anomaly, threshold=config.threshold, opening=config.opening),
+        verdicts,
+        Tracker(),
+        START,
+        classes=CLASSES,
+        config=config,
+        threshold=0.4,
+    )
 
 
 def test_thin_boundaries_are_no_objects():
@@ -231,6 +256,32 @@ def test_regions_say_where_how_much_and_what():
     bounded = measured(anomaly, mask, region, AnomalyConfig(max_regions=1))
     assert [item.predicted for item in bounded.regions] == ['car']
     assert bounded.fraction == found.fraction
+
+
+def test_an_object_at_the_border_of_the_region_keeps_its_box():
+    anomaly = np.zeros((100, 100), np.uint8)
+    region = np.zeros(anomaly.shape, np.uint8)
+    region[50:] = 1
+    anomaly[40:60, 20:50] = 255
+    found = measured(anomaly, region=region, factor=2.5)
+    (item,) = found.regions
+    assert found.fraction == item.area == pytest.approx(300 / 5000)
+    assert (item.box.x, item.box.y, item.box.width, item.box.height) == (50, 100, 75, 50)
+
+
+def test_meta_model_dismisses_and_can_be_switched_off():
+    anomaly = np.zeros((100, 100), np.uint8)
+    anomaly[10:30, 10:30] = 255
+    anomaly[50:60, 50:60] = 255
+    verdicts = Verdicts(np.array([0.39, 0.41]), np.array([0.2, 0.6]))
+    found = measured(anomaly, verdicts=verdicts)
+    assert [(item.probability, item.iou) for item in found.regions] == [(0.41, 0.6)]
+    assert (found.dismissed, found.fraction) == (1, pytest.approx(0.01))
+    everything = measured(anomaly, config=AnomalyConfig(meta=False), verdicts=verdicts)
+    assert [item.probability for item in everything.regions] == [0.39, 0.41]
+    assert (everything.dismissed, everything.fraction) == (0, pytest.approx(0.05))
+    unjudged = measured(anomaly)
+    assert [item.probability for item in unjudged.regions] == [None, None]
 
 
 def test_threshold_is_on_the_fixed_scale():
@@ -313,9 +364,12 @@ def test_unknown_object_is_raised_and_cleared_in_words(reference):
     assert warning.where == 'centre middle'
     assert warning.message == (
         f'unknown object: {100 * warning.value:.1f} % of the road region is anomalous '
-        '(threshold 2.0 %) for 1.9 s, centre middle, box x=280..359 y=200..249'
+        '(threshold 2.0 %) for 1.9 s, centre middle, box x=280..359 y=200..247, '
+        'taken for road, in view for 1.9 s'
     )
-    assert loud.regions[0].predicted == 'road'
+    (region,) = loud.regions
+    assert (region.predicted, region.track, region.persistence) == ('road', 1, 1.0)
+    assert region.age_s == pytest.approx(1.9)
     over = drive.run(0.5)
     assert over.state == 'ERROR'
     assert 'no longer beyond the threshold' in over.message
@@ -607,7 +661,7 @@ def test_assessment_is_json(reference):
     drive = Drive(reference)
     content = json.loads(json.dumps(drive.run(1.0, ood=True).to_dict(), allow_nan=False))
     assert content['state'] == 'ERROR'
-    assert content['warnings'][0]['box'] == {'x': 280, 'y': 200, 'width': 80, 'height': 50}
+    assert content['warnings'][0]['box'] == {'x': 280, 'y': 200, 'width': 80, 'height': 48}
     assert content['regions'][0]['place'] == 'centre middle'
     assert content['transitions'] == []
     assert content['stamp_ns'] == drive.stamp

@@ -123,6 +123,9 @@ def write_outputs(bag: BagWriter, frame: Frame, result: Result, assessment: Asse
     bag.write_image('/segmentation/anomaly', result.anomaly, 'mono8', stamp, frame_id)
     embedding = result.embedding[np.newaxis]
     bag.write_image('/segmentation/embedding', embedding, '32FC1', stamp, frame_id)
+    if result.dispersion is not None:
+        dispersion = result.dispersion
+        bag.write_image('/segmentation/dispersion', dispersion, '32FC3', stamp, frame_id)
     for name in ('ood_area', 'domain_shift'):
         if (value := getattr(assessment, name)) is not None:
             bag.write_float(f'/monitor/{name}', value, stamp)
@@ -141,7 +144,9 @@ def run(options: argparse.Namespace) -> int:
     bundle = Bundle.load(options.bundle)
     source = open_source(options.source, topic=options.topic)
     pipeline = Pipeline(bundle, score=options.score)
-    monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference)
+    monitor = Monitor(
+        MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference, bundle.segments
+    )
     summary = Summary()
     start = perf_counter()
     single = options.out.suffix == '.mcap'
@@ -150,15 +155,7 @@ def run(options: argparse.Namespace) -> int:
         with BagWriter(options.out) as bag:
             for _, frame in progress(source):
                 result = pipeline.process(frame)
-                assessment = monitor.update(
-                    Observation(
-                        frame.stamp_ns,
-                        result.mask,
-                        result.confidence,
-                        result.anomaly,
-                        result.embedding,
-                    )
-                )
+                assessment = monitor.update(Observation.of(result, frame.stamp_ns))
                 write_outputs(bag, frame, result, assessment)
                 summary.add(result, assessment)
     finally:

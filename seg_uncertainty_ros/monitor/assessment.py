@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.monitor.ood_area import Box
     from seg_uncertainty_ros.monitor.ood_area import Region
+    from seg_uncertainty_ros.pipeline import Result
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Observation:
 
     mask: class ids; confidence, anomaly: 0-255 = 0-1; all uint8 (H, W) of one size.
     embedding: (D,) or None where it is not at hand. latency_s: from the stamp until now.
+    dispersion: float32 (h, w, K), the raw scores that the bundle's meta model looks at, at the
+    size of the network's logits; None where they are not at hand.
     """
 
     stamp_ns: int
@@ -31,6 +34,20 @@ class Observation:
     anomaly: NDArray[np.uint8]
     embedding: NDArray[np.float32] | None = None
     latency_s: float | None = None
+    dispersion: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, result: Result, stamp_ns: int, latency_s: float | None = None) -> Observation:
+        """Return the observation of an image that the pipeline has processed."""
+        return cls(
+            stamp_ns=stamp_ns,
+            mask=result.mask,
+            confidence=result.confidence,
+            anomaly=result.anomaly,
+            embedding=result.embedding,
+            latency_s=latency_s,
+            dispersion=result.dispersion,
+        )
 
 
 @dataclass(frozen=True)
@@ -66,8 +83,9 @@ class Assessment:
     state: 'OK', 'WARN', 'ERROR' or 'STALE'. ood_area: fraction of the region of interest;
     None where there is none.
     mean_confidence: [0, 1]. domain_shift: 1.0 = in-distribution bound; None while warming up.
-    latency_s: 95th percentile over the last seconds. transitions: since the last assessment.
-    notes: what could not be judged, and why.
+    latency_s: 95th percentile over the last seconds. regions: the unknown objects, the largest
+    first; dismissed: how many more the meta model takes for none, or that are too young.
+    transitions: since the last assessment. notes: what could not be judged, and why.
     """
 
     stamp_ns: int
@@ -79,6 +97,7 @@ class Assessment:
     latency_s: float | None
     warnings: tuple[Warning_, ...] = ()
     regions: tuple[Region, ...] = ()
+    dismissed: int = 0
     transitions: tuple[Transition, ...] = ()
     notes: tuple[str, ...] = ()
 

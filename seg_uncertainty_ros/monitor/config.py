@@ -46,13 +46,14 @@ class RegionConfig:
     """Where unknown objects count: ground of the named classes, a polygon, or where both are.
 
     ``polygon`` holds (x, y) in [0, 1] of width and height. Without classes and polygon the whole
-    image counts. Planes are read at a whole fraction of their size, at most ``working_width``
-    pixels wide. A region smaller than ``min_area`` of the image is no region.
+    image counts. Planes are read at the size of the dispersion, the network's logits; without it
+    at a whole fraction of their size, at most ``working_width`` pixels wide. A region smaller
+    than ``min_area`` of the image is no region.
     """
 
     classes: tuple[str, ...] = ('road', 'pavement')
     polygon: tuple[tuple[float, float], ...] = ()
-    working_width: int = 320
+    working_width: int = 160
     min_area: float = 0.01
 
 
@@ -63,12 +64,17 @@ class AnomalyConfig:
     Responses thinner than ``opening`` pixels at working size are class boundaries, not objects;
     1 keeps them. What is left of where boundaries meet is smaller than ``min_region`` (fraction
     of the region of interest). ``max_regions`` bounds the list of regions, not the area.
+
+    Where ``meta`` is on and the bundle has a meta model, only what the model takes for an object
+    counts. ``min_age_s``: an object counts once it has been in view for so long.
     """
 
     threshold: float = 0.5
-    opening: int = 5
+    opening: int = 3
     min_region: float = 0.001
     max_regions: int = 8
+    meta: bool = True
+    min_age_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class MonitorConfig:
         _check_whole('anomaly.opening', anomaly.opening, 1, 99)
         _check_number('anomaly.min_region', anomaly.min_region, 0.0, 1.0)
         _check_whole('anomaly.max_regions', anomaly.max_regions, 1, 1000)
+        _check_number('anomaly.min_age_s', anomaly.min_age_s, 0.0, 60.0)
         if self.confidence_in not in {'image', 'region'}:
             msg = f'confidence_in: {self.confidence_in!r}, expected image or region'
             raise MonitorError(msg)

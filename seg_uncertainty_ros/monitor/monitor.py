@@ -24,20 +24,30 @@ from seg_uncertainty_ros.monitor.hysteresis import jumped_back
 from seg_uncertainty_ros.monitor.hysteresis import jumped_on
 from seg_uncertainty_ros.monitor.messages import describe
 from seg_uncertainty_ros.monitor.ood_area import OodArea
+from seg_uncertainty_ros.monitor.ood_area import Scene
 from seg_uncertainty_ros.monitor.ood_area import measure
 from seg_uncertainty_ros.monitor.region_of_interest import RegionOfInterest
-from seg_uncertainty_ros.monitor.region_of_interest import decimate
+from seg_uncertainty_ros.monitor.region_of_interest import sample
+from seg_uncertainty_ros.segments import components
+from seg_uncertainty_ros.segments import features
+from seg_uncertainty_ros.segments.tracks import Tracker
 from seg_uncertainty_ros.shift.window import WindowMean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from seg_uncertainty_ros.bundle import ClassInfo
     from seg_uncertainty_ros.bundle import Threshold
     from seg_uncertainty_ros.monitor.assessment import Observation
     from seg_uncertainty_ros.monitor.config import MonitorConfig
     from seg_uncertainty_ros.monitor.ood_area import Box
+    from seg_uncertainty_ros.monitor.ood_area import Region
+    from seg_uncertainty_ros.segments.components import Components
+    from seg_uncertainty_ros.segments.meta import MetaModel
+    from seg_uncertainty_ros.segments.meta import Verdicts
     from seg_uncertainty_ros.shift.reference import Reference
 
 MAX_LATENCIES = 512
@@ -58,8 +68,12 @@ class Monitor:
         classes: Sequence[ClassInfo],
         thresholds: Mapping[str, Threshold],
         reference: Reference | None,
+        meta: MetaModel | None = None,
     ) -> None:
         self._classes = tuple(classes)
+        self._meta = meta
+        self._columns = features.columns(meta, self._classes) if meta else None
+        self._tracker = Tracker()
         self._thresholds = thresholds
         self._reference = reference
         self._pending: list[Transition] = []
@@ -102,10 +116,11 @@ class Monitor:
             self.jump()
         elif jumped_on(self._stamp_ns, stamp_ns, self.config.jump_s):
             self._window.reset()
+            self._tracker.reset()
             self._latencies.clear()
         self._stamp_ns = stamp_ns = max(stamp_ns, self._stamp_ns or stamp_ns)
         self._notes = []
-        self._measure_planes(observation)
+        self._measure_planes(observation, stamp_ns)
         self._measure_shift(observation, stamp_ns)
         self._measure_latency(observation, stamp_ns)
         for name in ('ood_area', 'low_confidence', 'domain_shift', 'latency'):
@@ -126,6 +141,7 @@ class Monitor:
 
     def _forget(self) -> None:
         self._window.reset()
+        self._tracker.reset()
         self._latencies: deque[tuple[int, float]] = deque(maxlen=MAX_LATENCIES)
         self._values: dict[str, float | None] = dict.fromkeys(WARNINGS)
         self._nearest: str | None = None
@@ -176,39 +192,82 @@ class Monitor:
             if plane.shape != shape:
                 msg = f'{name}: shape {plane.shape}, expected {shape} as the mask'
                 raise MonitorError(msg)
+        self._check_dispersion(observation)
         size = None if self._reference is None else (self._reference.size,)
         if size and observation.embedding is not None and observation.embedding.shape != size:
             msg = f'embedding: shape {observation.embedding.shape}, expected {size}'
             raise MonitorError(msg)
 
-    def _measure_planes(self, observation: Observation) -> None:
-        height, width = observation.mask.shape
-        factor = self._region.factor(width)
-        mask = decimate(observation.mask, factor)
+    def _check_dispersion(self, observation: Observation) -> None:
+        dispersion = observation.dispersion
+        if dispersion is None or self._meta is None:
+            return
+        if not isinstance(dispersion, np.ndarray) or dispersion.dtype != np.float32:
+            kind = getattr(dispersion, 'dtype', type(dispersion).__name__)
+            msg = f'dispersion: {kind}, expected float32'
+            raise MonitorError(msg)
+        planes = len(self._meta.scores)
+        if dispersion.ndim != 3 or dispersion.shape[2] != planes or not dispersion.size:
+            msg = f'dispersion: shape {dispersion.shape}, expected (height, width, {planes})'
+            raise MonitorError(msg)
+
+    def _measure_planes(self, observation: Observation, stamp_ns: int) -> None:
+        dispersion = self._usable_dispersion(observation)
+        size = observation.mask.shape
+        working = self._region.working_size(*size)
+        if dispersion is not None:
+            working = dispersion.shape[:2]
+        mask = sample(observation.mask, working)
         region = self._region.find(mask)
         if region is None:
             self._area = NOTHING
             seen = self.config.region.classes
             self._notes.append(f'no {seen[0]} visible' if seen else 'no region of interest')
         else:
-            self._area = measure(
-                decimate(observation.anomaly, factor),
-                mask,
-                region,
-                factor=factor,
-                size=(height, width),
-                classes=self._classes,
-                config=self.config.anomaly,
-            )
+            scene = Scene(sample(observation.anomaly, working), mask, region, size)
+            self._area = self._find_objects(scene, dispersion, stamp_ns)
         # Without a region there is no evidence: an object that hides the road clears no warning.
         self._values['ood_area'] = None if region is None else self._area.fraction
         if self.config.confidence_in == 'image':
             mean = cv2.mean(observation.confidence)[0]
         elif region is not None:
-            mean = cv2.mean(decimate(observation.confidence, factor), region)[0]
+            mean = cv2.mean(sample(observation.confidence, working), region)[0]
         else:
             mean = None
         self._values['low_confidence'] = None if mean is None else mean / 255
+
+    def _usable_dispersion(self, observation: Observation) -> NDArray[np.float32] | None:
+        if self._meta is None:
+            return None
+        dispersion = observation.dispersion
+        if dispersion is None:
+            self._notes.append('objects have no probability: no dispersion')
+        elif not np.isfinite(dispersion).all():
+            self._notes.append('objects have no probability: the dispersion is not finite')
+            return None
+        return dispersion
+
+    def _find_objects(
+        self, scene: Scene, dispersion: NDArray[np.float32] | None, stamp_ns: int
+    ) -> OodArea:
+        config = self.config.anomaly
+        found = components.find(scene.anomaly, threshold=config.threshold, opening=config.opening)
+        return measure(
+            scene,
+            found,
+            None if dispersion is None else self._verdicts(scene, found, dispersion),
+            self._tracker,
+            stamp_ns,
+            classes=self._classes,
+            config=config,
+            threshold=self._meta.threshold if self._meta else 0.0,
+        )
+
+    def _verdicts(
+        self, scene: Scene, found: Components, dispersion: NDArray[np.float32]
+    ) -> Verdicts:
+        table = features.measure(found, scene.anomaly, dispersion, scene.mask, len(self._classes))
+        return self._meta.predict(table[:, self._columns])
 
     def _measure_shift(self, observation: Observation, stamp_ns: int) -> None:
         self._values['domain_shift'] = self._nearest = None
@@ -290,6 +349,7 @@ class Monitor:
             latency_s=self._values['latency'],
             warnings=warnings,
             regions=self._area.regions,
+            dismissed=self._area.dismissed,
             transitions=transitions,
             notes=tuple(notes),
         )
@@ -320,12 +380,20 @@ class Monitor:
         where, box = self._where(name)
         details: tuple[str, ...] = ()
         if name == 'ood_area':
-            details = (where, str(box)) if box else ()
+            details = (where, str(box), *_about(self._area.regions[0])) if box else ()
             where = self._region.name
         if name == 'domain_shift' and self._nearest:
             details = (f'nearest domain {self._nearest}',)
         value = self._values[name]
         return describe(name, value, self._hysteresis[name], where=where, details=details)
+
+
+def _about(region: Region) -> tuple[str, ...]:
+    """Say what an object is taken for, since when it is in view, and how sure that is."""
+    sure = (
+        () if region.probability is None else (f'an object with {100 * region.probability:.0f} %',)
+    )
+    return (f'taken for {region.predicted}', f'in view for {region.age_s:.1f} s', *sure)
 
 
 def _window(config: MonitorConfig) -> WindowMean:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""How much of the region of interest is anomalous, and where."""
+"""Unknown objects in the region of interest: how much of it they cover, where and what."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.bundle import ClassInfo
     from seg_uncertainty_ros.monitor.config import AnomalyConfig
+    from seg_uncertainty_ros.segments.components import Components
+    from seg_uncertainty_ros.segments.meta import Verdicts
+    from seg_uncertainty_ros.segments.tracks import Tracker
 
 COLUMNS = ('left', 'centre', 'right')
 ROWS = ('far', 'middle', 'near')
@@ -40,10 +43,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected anomalous region inside the region of interest.
+    """An unknown object: a connected anomalous region that reaches into the region of interest.
 
-    ``area`` is its fraction of the region of interest, ``anomaly`` the mean in [0, 1],
-    ``predicted`` the class that most of its pixels are taken for, ``place`` in plain words.
+    ``area`` is the fraction of the region of interest that it covers, ``anomaly`` its mean in
+    [0, 1], ``predicted`` the class that most of its pixels are taken for, ``place`` in plain
+    words. ``probability`` that it is an object and ``iou`` expected with it, None where there is
+    no meta model or no dispersion. ``track`` is its identity over images, ``age_s`` since when it
+    is in view, ``persistence`` the share of the images since then that show it.
     """
 
     box: Box
@@ -51,62 +57,94 @@ class Region:
     anomaly: float
     predicted: str
     place: str
+    probability: float | None
+    iou: float | None
+    track: int
+    age_s: float
+    persistence: float
 
 
 @dataclass(frozen=True)
 class OodArea:
-    """Fraction of the region of interest that is anomalous, and the largest regions first."""
+    """Fraction of the region of interest that unknown objects cover, and the largest first.
+
+    ``dismissed``: regions that are no objects.
+    """
 
     fraction: float
     regions: tuple[Region, ...]
+    dismissed: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Planes of one image at working size (h, w).
+
+    anomaly: 0-255 = 0-1; mask: class ids; region: of interest, 0 or 1, some 1; size: (height,
+    width) of the camera, in whose pixels boxes are.
+    """
+
+    anomaly: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    region: NDArray[np.uint8]
+    size: tuple[int, int]
 
 
 def measure(
-    anomaly: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    region: NDArray[np.uint8],
+    scene: Scene,
+    components: Components,
+    verdicts: Verdicts | None,
+    tracker: Tracker,
+    stamp_ns: int,
     *,
-    factor: int,
-    size: tuple[int, int],
     classes: Sequence[ClassInfo],
     config: AnomalyConfig,
+    threshold: float = 0.0,
 ) -> OodArea:
-    """Measure the anomaly plane inside a region, all (H, W) at working size.
+    """Measure the segments inside the region of interest, and track them.
 
-    anomaly: 0-255 = 0-1; mask: class ids; region: 0 or 1, some 1; factor: camera pixels per
-    pixel, a side; size: (height, width) of the camera, which bounds the boxes.
+    verdicts: of the meta model on every component; a segment whose probability is below
+    ``threshold`` does not count where ``config.meta`` is on.
     """
-    level = ceil(round(config.threshold * 255, 6))
-    anomalous = (anomaly >= level).view(np.uint8)
-    if config.opening > 1:
-        # Open before cutting, so that a response across the border of the region keeps its width.
-        kernel = np.ones((config.opening, config.opening), np.uint8)
-        anomalous = cv2.morphologyEx(anomalous, cv2.MORPH_OPEN, kernel)
-    anomalous &= region
-    total = cv2.countNonZero(region)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(anomalous, connectivity=8)
-    area = stats[:, cv2.CC_STAT_AREA]
-    order = 1 + np.argsort(-area[1:], kind='stable')
-    large = order[area[order] >= config.min_region * total]
-    rows = np.flatnonzero(region.any(axis=1))
+    total = cv2.countNonZero(scene.region)
+    inside = components.count(scene.region)
+    order = np.argsort(-inside, kind='stable')
+    large = order[(inside > 0)[order] & (inside >= config.min_region * total)[order]]
+    boxes = _camera_boxes(components.boxes[large], scene.mask.shape, scene.size)
+    tracks = dict(zip(large, tracker.update(boxes.astype(np.float64), stamp_ns), strict=True))
+    places = dict(zip(large, boxes, strict=True))
+    kept = [
+        index
+        for index in large
+        if tracks[index].age_s >= config.min_age_s
+        and not (config.meta and verdicts and verdicts.probability[index] < threshold)
+    ]
+    rows = np.flatnonzero(scene.region.any(axis=1))
     regions = []
-    for label in large[: config.max_regions]:
-        left, top, width, height = (int(value) for value in stats[label, :4])
+    for index in kept[: config.max_regions]:
+        left, top, width, height = (int(value) for value in components.boxes[index])
         crop = slice(top, top + height), slice(left, left + width)
-        chosen = labels[crop] == label
+        chosen = components.labels[crop] == index + 1
+        track = tracks[index]
+        x, y, right, lower = (int(value) for value in places[index])
         regions.append(
             Region(
-                box=_camera_box(left, top, width, height, factor=factor, size=size),
-                area=float(area[label] / total),
-                anomaly=float(anomaly[crop][chosen].mean() / 255),
-                predicted=_majority(mask[crop][chosen], classes),
+                box=Box(x, y, right - x, lower - y),
+                area=float(inside[index] / total),
+                anomaly=float(scene.anomaly[crop][chosen].mean() / 255),
+                predicted=_majority(scene.mask[crop][chosen], classes),
                 place=place(
-                    (left + width / 2) / mask.shape[1],
+                    (left + width / 2) / scene.mask.shape[1],
                     (top + height - rows[0]) / (rows[-1] + 1 - rows[0]),
                 ),
+                probability=float(verdicts.probability[index]) if verdicts else None,
+                iou=float(verdicts.iou[index]) if verdicts else None,
+                track=track.id,
+                age_s=track.age_s,
+                persistence=track.persistence,
             )
         )
-    return OodArea(float(area[large].sum() / total), tuple(regions))
+    return OodArea(float(inside[kept].sum() / total), tuple(regions), len(large) - len(kept))
 
 
 def place(across: float, down: float) -> str:
@@ -124,8 +162,11 @@ def _majority(ids: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> str:
     return classes[most].name if most < len(classes) else 'unlabelled'
 
 
-def _camera_box(
-    left: int, top: int, width: int, height: int, *, factor: int, size: tuple[int, int]
-) -> Box:
-    x, y = left * factor, top * factor
-    return Box(x, y, min(width * factor, size[1] - x), min(height * factor, size[0] - y))
+def _camera_boxes(
+    boxes: NDArray[np.int32], shape: tuple[int, ...], size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Return left, top, right, bottom in camera pixels of (N, 4) left, top, width, height."""
+    scale = np.array((size[1] / shape[1], size[0] / shape[0]))
+    first = np.floor(boxes[:, :2] * scale + 1e-9)
+    last = np.ceil((boxes[:, :2] + boxes[:, 2:]) * scale - 1e-9)
+    return np.concatenate((first, last), axis=1).astype(np.int64)

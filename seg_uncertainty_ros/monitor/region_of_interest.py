@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 MIN_SHARE = 0.05
 
 
-def decimate(plane: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Take the central pixel of every block of ``factor`` x ``factor``."""
-    rows, columns = (min(factor // 2, side - 1) for side in plane.shape)
-    return np.ascontiguousarray(plane[rows::factor, columns::factor])
+def sample(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Take the pixels nearest to the centres of a grid of ``size`` (height, width)."""
+    if plane.shape == size:
+        return plane
+    return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 class RegionOfInterest:
@@ -50,9 +51,10 @@ class RegionOfInterest:
             return f'{self.config.classes[0]} region'
         return 'region of interest' if self.config.polygon else 'image'
 
-    def factor(self, width: int) -> int:
-        """Return the number of camera pixels per working pixel, a side."""
-        return -(-width // self.config.working_width)
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) of planes that are a whole fraction of the camera's size."""
+        factor = -(-width // self.config.working_width)
+        return -(-height // factor), -(-width // factor)
 
     def find(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Return the region, 0 or 1, of a mask at working size (H, W); None if there is none."""

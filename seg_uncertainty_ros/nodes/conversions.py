@@ -31,7 +31,12 @@ try:
 except Exception:
     CvBridge = None
 
-_ENCODINGS = {('uint8', 2): 'mono8', ('uint8', 3): 'bgr8', ('float32', 2): '32FC1'}
+_ENCODINGS = {
+    ('uint8', 2): 'mono8',
+    ('uint8', 3): 'bgr8',
+    ('float32', 2): '32FC1',
+    ('float32', 3): '32FC3',
+}
 _PLANES = {
     'mono8': np.dtype('u1'),
     '8UC1': np.dtype('u1'),
@@ -97,7 +102,7 @@ def frame_from_compressed(message: CompressedImage) -> Frame:
 
 
 def image_message(pixels: NDArray[np.uint8] | NDArray[np.float32], header: Header) -> Image:
-    """Return uint8 HxW as mono8, uint8 HxWx3 as bgr8, float32 HxW as 32FC1; header as it is."""
+    """Return uint8 HxW as mono8, HxWx3 as bgr8, float32 as 32FC1 or 32FC3; header as it is."""
     pixels = np.ascontiguousarray(pixels)
     message = Image(
         header=header,
@@ -123,14 +128,28 @@ def plane_from_image(message: Image) -> NDArray[np.uint8] | NDArray[np.float32]:
         expected = ', '.join(_PLANES)
         msg = f'encoding: {message.encoding[:40]!r} is no plane, expected one of {expected}'
         raise FrameError(msg)
+    return _samples(message, dtype, 1)
+
+
+def dispersion_from_image(message: Image) -> NDArray[np.float32]:
+    """Return the (H, W, 3) scores of a 32FC3 image; raises ``FrameError``."""
+    if message.encoding != '32FC3':
+        msg = f'dispersion: {message.encoding[:40]!r}, expected 32FC3'
+        raise FrameError(msg)
+    return _samples(message, np.dtype('f4'), 3).reshape(message.height, message.width, 3)
+
+
+def _samples(message: Image, dtype: np.dtype, channels: int) -> NDArray[np.generic]:
+    """Return the samples, H x (W * channels), without the padding of the rows."""
+    pixel_bytes = dtype.itemsize * channels
     check_buffer(len(message.data), height=message.height, width=message.width, step=message.step)
     check_step(
         message.step,
         width=message.width,
         encoding=message.encoding,
-        pixel_bytes=dtype.itemsize,
+        pixel_bytes=pixel_bytes,
     )
-    row_bytes = message.width * dtype.itemsize
+    row_bytes = message.width * pixel_bytes
     grid = np.frombuffer(message.data, np.uint8)[: message.height * message.step]
     rows = np.ascontiguousarray(grid.reshape(message.height, message.step)[:, :row_bytes])
     stored = dtype.newbyteorder('>' if message.is_bigendian else '<')

@@ -8,25 +8,36 @@ from typing import Any
 
 
 class ExactStamps:
-    """Collects one message of each name a stamp; keeps the few newest stamps that lack some."""
+    """Collects one message of each name a stamp; keeps the few newest stamps that lack some.
 
-    def __init__(self, names: tuple[str, ...], slots: int = 4) -> None:
+    A set waits for messages of ``optional`` names only where they have come of late, and no
+    longer than until the first message of a later stamp.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], slots: int = 4, optional: tuple[str, ...] = ()
+    ) -> None:
         self._names = frozenset(names)
+        self._optional = frozenset(optional)
+        self._expected: frozenset[str] = frozenset()
         self._slots = slots
         self._partial: dict[int, dict[str, Any]] = {}
         self.incomplete = 0
 
-    def add(self, name: str, stamp_ns: int, message: Any) -> dict[str, Any] | None:
-        """Take a message; return the messages of its stamp by name once none is missing.
+    def add(self, name: str, stamp_ns: int, message: Any) -> tuple[int, dict[str, Any]] | None:
+        """Take a message; return a stamp and its messages by name once none is missing.
 
         What is older than a complete set, or does not fit any more, counts as ``incomplete``.
         """
         partial = self._partial.setdefault(stamp_ns, {})
         partial[name] = message
-        if partial.keys() == self._names:
-            del self._partial[stamp_ns]
-            self._forget([stamp for stamp in self._partial if stamp < stamp_ns])
-            return partial
+        self._expected |= {name} & self._optional
+        if self._names | self._expected <= partial.keys():
+            return stamp_ns, self._take(stamp_ns)
+        waiting = max((s for s, p in self._partial.items() if self._names <= p.keys()), default=0)
+        if waiting and waiting < stamp_ns:
+            self._expected &= self._partial[waiting].keys()
+            return waiting, self._take(waiting)
         self._forget(list(self._partial)[: -self._slots])
         return None
 
@@ -34,7 +45,12 @@ class ExactStamps:
         """Forget what waits, uncounted: time jumped or the node paused."""
         self._partial.clear()
 
+    def _take(self, stamp_ns: int) -> dict[str, Any]:
+        complete = self._partial.pop(stamp_ns)
+        self._forget([stamp for stamp in self._partial if stamp < stamp_ns])
+        return complete
+
     def _forget(self, stamps: list[int]) -> None:
         for stamp in stamps:
-            del self._partial[stamp]
-        self.incomplete += len(stamps)
+            # What is optional and late lacks nothing that would have been judged.
+            self.incomplete += bool(self._partial.pop(stamp).keys() & self._names)

@@ -55,6 +55,7 @@ except ImportError:
     Detection2DArray = None
 
 PLANES = ('mask', 'confidence', 'anomaly', 'embedding')
+DISPERSION = 'dispersion'
 FROM_BUNDLE = -1.0
 TICK_S = 0.1
 CLOCK_SKEW_S = 0.05
@@ -167,6 +168,20 @@ PARAMETERS = (
         applied='live',
     ),
     Parameter(
+        'anomaly.meta',
+        _DEFAULTS.anomaly.meta,
+        "Count only what the bundle's meta model takes for an object.",
+        applied='live',
+    ),
+    Parameter(
+        'anomaly.min_age',
+        _DEFAULTS.anomaly.min_age_s,
+        'Seconds that an object has to be in view before it counts.',
+        minimum=0.0,
+        maximum=60.0,
+        applied='live',
+    ),
+    Parameter(
         'confidence_in',
         _DEFAULTS.confidence_in,
         'Where confidence is averaged.',
@@ -191,7 +206,11 @@ PARAMETERS = (
 )
 
 # Parameters whose name in MonitorConfig also holds the unit.
-_RENAMED = {'shift_window': 'shift_window_s', 'jump': 'jump_s'}
+_RENAMED = {
+    'anomaly.min_age': 'anomaly.min_age_s',
+    'shift_window': 'shift_window_s',
+    'jump': 'jump_s',
+}
 
 
 def config_from(values: Mapping[str, Any]) -> MonitorConfig:
@@ -238,8 +257,8 @@ class MonitorNode(ManagedNode):
         self._timer: Any = None
         self._jumps: Any = None
         self._last_stamp_ns: int | None = None
-        self._stamps = ExactStamps(PLANES)
-        self._judged = 0
+        self._stamps = ExactStamps(PLANES, optional=(DISPERSION,))
+        self._judged = self._with_probability = 0
         self._latency_judged = False
         self._reported = 0
         self._complaints = Complaints(self.get_logger().error)
@@ -262,11 +281,14 @@ class MonitorNode(ManagedNode):
         """Load the bundle and take the thresholds."""
         self._bundle = Bundle.load(self.parameters['bundle'] or default_bundle_path())
         self._monitor = self._create_monitor(self.parameters.values)
+        if self._bundle.segments is None:
+            self.get_logger().info('the bundle has no meta model: objects have no probability')
 
     def activate(self) -> None:
         """Listen to the planes."""
         self._start_anew()
-        for name in PLANES:
+        # Whoever publishes the dispersion makes it for this subscription only.
+        for name in (*PLANES, DISPERSION) if self._bundle.segments else PLANES:
             self._inputs.append(
                 self.create_subscription(
                     Image,
@@ -323,7 +345,13 @@ class MonitorNode(ManagedNode):
 
     def _create_monitor(self, values: Mapping[str, Any]) -> Monitor:
         bundle = self._bundle
-        return Monitor(config_from(values), bundle.classes, bundle.thresholds, bundle.reference)
+        return Monitor(
+            config_from(values),
+            bundle.classes,
+            bundle.thresholds,
+            bundle.reference,
+            bundle.segments,
+        )
 
     # Input
 
@@ -331,10 +359,10 @@ class MonitorNode(ManagedNode):
         return lambda message: self._on_plane(name, message)
 
     def _on_plane(self, name: str, message: Image) -> None:
-        stamp_ns = conversions.stamp_ns(message.header.stamp)
-        planes = self._stamps.add(name, stamp_ns, message)
-        if planes is None or self._monitor is None:
+        found = self._stamps.add(name, conversions.stamp_ns(message.header.stamp), message)
+        if found is None or self._monitor is None:
             return
+        stamp_ns, planes = found
         try:
             assessment = self._judge(stamp_ns, planes)
         except SegUncertaintyError as error:
@@ -344,6 +372,7 @@ class MonitorNode(ManagedNode):
             self.get_logger().debug(traceback.format_exc())
         else:
             self._judged += 1
+            self._with_probability += DISPERSION in planes
             self._tell(assessment, planes['mask'].header)
 
     def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
@@ -362,6 +391,9 @@ class MonitorNode(ManagedNode):
                 anomaly=conversions.unit_plane_from_image(planes['anomaly']),
                 embedding=conversions.embedding_from_image(planes['embedding']),
                 latency_s=max(0.0, latency_s) if plausible else None,
+                dispersion=conversions.dispersion_from_image(planes[DISPERSION])
+                if DISPERSION in planes
+                else None,
             )
         )
 
@@ -452,8 +484,10 @@ class MonitorNode(ManagedNode):
             detection.bbox.size_x = float(box.width)
             detection.bbox.size_y = float(box.height)
             hypothesis = ObjectHypothesisWithPose()
+            detection.id = str(region.track)
             hypothesis.hypothesis.class_id = 'unknown'
-            hypothesis.hypothesis.score = float(region.anomaly)
+            sure = region.anomaly if region.probability is None else region.probability
+            hypothesis.hypothesis.score = float(sure)
             detection.results.append(hypothesis)
             message.detections.append(detection)
         self._regions.publish(message)
@@ -466,6 +500,7 @@ class MonitorNode(ManagedNode):
         values: dict[str, Any] = {
             'state': self.state,
             'judged': self._judged,
+            'judged_with_dispersion': self._with_probability,
             'incomplete': self._stamps.incomplete,
             'rejected': self._complaints.count,
             'last_rejection': self._complaints.last or 'none',
@@ -480,6 +515,7 @@ class MonitorNode(ManagedNode):
                 'latency_s': _number(assessment.latency_s),
                 'latency_judged': self._latency_judged or 'no: stamps are from another clock',
                 'regions': len(assessment.regions),
+                'dismissed': assessment.dismissed,
                 'notes': '; '.join(assessment.notes) or 'none',
             }
             values |= {

@@ -33,6 +33,7 @@ TOPICS = (
     ('segmentation/confidence', Image),
     ('segmentation/anomaly', Image),
     ('segmentation/embedding', Image),
+    ('segmentation/dispersion', Image),
     ('monitor/ood_area', Float32),
     ('monitor/domain_shift', Float32),
     ('monitor/state', String),

@@ -133,6 +133,7 @@ class SegmentationNode(ManagedNode):
                 ('confidence', self._make_confidence),
                 ('anomaly', self._make_anomaly),
                 ('embedding', self._make_embedding),
+                ('dispersion', self._make_dispersion),
                 ('overlay', self._make_overlay),
                 ('color_mask', self._make_color_mask),
             )
@@ -283,6 +284,8 @@ class SegmentationNode(ManagedNode):
             frame = conversions.frame_from_image(message)
         result = self._pipeline.process(frame)
         for name, output in self._outputs.items():
+            if name == 'dispersion' and result.dispersion is None:
+                continue
             if output.publisher.get_subscription_count():
                 output.publisher.publish(output.make(frame, result, message.header))
                 self._published[name] += 1
@@ -323,6 +326,9 @@ class SegmentationNode(ManagedNode):
 
     def _make_embedding(self, _frame: Frame, result: Result, header: Header) -> Image:
         return conversions.embedding_message(result.embedding, header)
+
+    def _make_dispersion(self, _frame: Frame, result: Result, header: Header) -> Image:
+        return conversions.image_message(result.dispersion, header)
 
     def _make_overlay(self, frame: Frame, result: Result, header: Header) -> Image:
         return conversions.image_message(

@@ -24,6 +24,7 @@ from rosbags.rosbag2 import WriterError
 from rosbags.typesys import TypesysError
 
 from seg_uncertainty_ros.encodings import LAYOUTS
+from seg_uncertainty_ros.encodings import Layout
 from seg_uncertainty_ros.recordings.errors import SinkError
 from seg_uncertainty_ros.recordings.errors import one_line
 from seg_uncertainty_ros.recordings.messages import COMPRESSED_IMAGE
@@ -60,6 +61,8 @@ RELIABLE = Qos(
 )
 """What the nodes offer on their outputs: a player that honours it publishes alike."""
 
+# Scores are written as images and never shown as one.
+_LAYOUTS = {**LAYOUTS, '32FC3': Layout('f4', 3, np.asarray)}
 _WRITE_ERRORS = (WriterError, OSError)
 
 
@@ -204,7 +207,7 @@ class BagWriter:
             ValueError: The array's type or channels are not those of ``encoding``.
 
         """
-        layout = LAYOUTS[encoding]
+        layout = _LAYOUTS[encoding]
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype != np.dtype(layout.dtype) or channels != layout.channels:
             msg = (

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seg_uncertainty_ros.segments.meta import MetaModelError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from seg_uncertainty_ros.classes import ClassInfo
     from seg_uncertainty_ros.segments.components import Components
+    from seg_uncertainty_ros.segments.meta import MetaModel
 
 DISPERSION = ('entropy', 'margin', 'pgn_onehot')
 """Scores of the graph that the features are made from unless a model names others."""
@@ -51,6 +55,18 @@ def feature_names(scores: Sequence[str], classes: Sequence[str]) -> tuple[str, .
     return (*GEOMETRY, *moments, 'class_share', *shares)
 
 
+def columns(model: MetaModel, classes: Sequence[ClassInfo]) -> NDArray[np.intp]:
+    """Return where a model's features stand among the columns of ``measure``.
+
+    Raises ``MetaModelError`` where the classes do not give such a feature.
+    """
+    names = feature_names(model.scores, [info.name for info in classes])
+    if unknown := set(model.features) - set(names):
+        msg = f'features: {min(unknown)!r} is none of the scores {model.scores} and the classes'
+        raise MetaModelError(msg)
+    return np.array([names.index(name) for name in model.features], np.intp)
+
+
 def measure(
     components: Components,
     anomaly: NDArray[np.uint8],
@@ -62,17 +78,15 @@ def measure(
 
     anomaly: uint8 (h, w), 0-255 = 0-1; dispersion: float32 (h, w, K), raw scores; mask: uint8
     (h, w), ids below ``classes`` or 255. Lengths are fractions of the plane's. Where a segment
-    has no interior, the moments of the interior are those of the segment.
+    has no interior, or no boundary, the moments of that part are those of the segment.
     """
     pixels = np.flatnonzero(components.labels)
     segment = components.labels.ravel()[pixels].astype(np.intp) - 1
     on_boundary = components.boundary().ravel()[pixels].astype(np.intp)
-    values = np.column_stack(
-        (
-            anomaly.ravel()[pixels] * (1 / 255),
-            dispersion.reshape(-1, dispersion.shape[2])[pixels].astype(np.float64),
-        )
-    )
+    scores = dispersion.reshape(-1, dispersion.shape[2])[pixels]
+    values = np.empty((1 + scores.shape[1], len(pixels)))
+    values[0] = anomaly.ravel()[pixels] * (1 / 255)
+    values[1:] = scores.T
     ring = components.ring(RING).ravel()
     around = np.flatnonzero(ring)
     inside = _shares(segment, mask.ravel()[pixels], len(components), classes)
@@ -113,34 +127,30 @@ def _moments(
 ) -> NDArray[np.float64]:
     """Return means, then standard deviations, of whole, interior and boundary: (N, 2 * 3 * P).
 
-    values: (n, P); part: (n,), twice the segment, plus 1 on its boundary; count: (N, 2) pixels.
+    values: (P, n); part: (n,), twice the segment, plus 1 on its boundary; count: (N, 2) pixels.
     """
-    total = count.sum(axis=1)[:, None]
+    total = count.sum(axis=1)
     mean = _sums(values, part // 2, len(count)) / total
     # About the mean of the segment: squares of large values would cancel.
-    centred = values - mean[part // 2]
-    both = np.concatenate((centred, centred * centred), axis=1)
-    by_part = _sums(both, part, count.size).reshape(*count.shape, both.shape[1])
-    whole, no_interior = by_part.sum(axis=1), count[:, :1] == 0
-    interior = np.where(no_interior, whole, by_part[:, 0])
-    parts = (
-        whole / total,
-        interior / np.where(no_interior, total, count[:, :1]),
-        by_part[:, 1] / count[:, 1:],
-    )
-    planes = values.shape[1]
-    means = [mean + part[:, :planes] for part in parts]
-    variances = [part[:, planes:] - part[:, :planes] ** 2 for part in parts]
+    centred = values - mean[:, part // 2]
+    both = np.concatenate((centred, centred * centred))
+    by_part = _sums(both, part, count.size).reshape(len(both), *count.shape)
+    whole = by_part.sum(axis=2, keepdims=True)
+    missing, pixels = count == 0, total[:, None]
+    moments = np.where(missing, whole, by_part) / np.where(missing, pixels, count)
+    parts = ((whole / pixels)[..., 0], moments[..., 0], moments[..., 1])
+    planes = len(values)
+    means = [mean + part[:planes] for part in parts]
+    variances = [part[planes:] - part[:planes] ** 2 for part in parts]
     deviations = [np.sqrt(np.maximum(variance, 0.0)) for variance in variances]
-    return np.concatenate((*means, *deviations), axis=1)
+    return np.concatenate((*means, *deviations)).T
 
 
 def _sums(
     values: NDArray[np.float64], group: NDArray[np.intp], groups: int
 ) -> NDArray[np.float64]:
-    """Return the sum of each group's rows of (n, P): (groups, P)."""
-    columns = [np.bincount(group, column, minlength=groups) for column in values.T]
-    return np.stack(columns, axis=1)
+    """Return the sum of each group's columns of (P, n): (P, groups)."""
+    return np.stack([np.bincount(group, row, minlength=groups) for row in values])
 
 
 def _shares(

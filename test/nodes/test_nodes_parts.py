@@ -254,12 +254,12 @@ def test_exact_stamps_join_and_forget():
     stamps = ExactStamps(('a', 'b'), slots=2)
     assert stamps.add('a', 1, 'a1') is None
     assert stamps.add('a', 2, 'a2') is None
-    assert stamps.add('b', 2, 'b2') == {'a': 'a2', 'b': 'b2'}
+    assert stamps.add('b', 2, 'b2') == (2, {'a': 'a2', 'b': 'b2'})
     assert stamps.incomplete == 1
     for stamp in (3, 4, 5, 6):
         stamps.add('a', stamp, 'x')
     assert stamps.incomplete == 3
-    assert stamps.add('b', 6, 'y') == {'a': 'x', 'b': 'y'}
+    assert stamps.add('b', 6, 'y') == (6, {'a': 'x', 'b': 'y'})
     stamps.clear()
     assert stamps.incomplete == 4
 
