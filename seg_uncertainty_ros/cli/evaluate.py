@@ -7,20 +7,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
+
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
 from seg_uncertainty_ros.cli.options import new_directory
+from seg_uncertainty_ros.evaluation.benchmark import OutlierTable
 from seg_uncertainty_ros.evaluation.benchmark import evaluate_outliers
+from seg_uncertainty_ros.evaluation.benchmark import evaluate_segmentation
+from seg_uncertainty_ros.evaluation.contact_sheet import contact_sheet
 from seg_uncertainty_ros.evaluation.datasets import FORMATS
 from seg_uncertainty_ros.evaluation.datasets import open_dataset
-from seg_uncertainty_ros.evaluation.tables import outlier_json
-from seg_uncertainty_ros.evaluation.tables import outlier_markdown
-from seg_uncertainty_ros.evaluation.tables import write_tables
+from seg_uncertainty_ros.evaluation.tables import content
+from seg_uncertainty_ros.evaluation.tables import markdown
+from seg_uncertainty_ros.evaluation.tables import to_json
 
 if TYPE_CHECKING:
     import argparse
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from seg_uncertainty_ros.evaluation.benchmark import OutlierRow
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -29,7 +39,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         commands,
         'evaluate',
         run,
-        'Print AP, AUROC and FPR95 of every score on a dataset with labelled outliers.',
+        'Print the metrics of every score on labelled outliers, or of the segmentation on CamVid.',
         'evaluate --dataset fishyscapes DATA/ood/fs_static --bundle A --bundle B --out DIR',
     )
     parser.add_argument('root', metavar='DIR', type=Path, help='folder of the dataset')
@@ -47,6 +57,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         '--max-pixels', type=int, help="pixels of the network's input (default: the bundle's)"
     )
     parser.add_argument('--out', type=Path, help='new directory for table.md and table.json')
+    parser.add_argument(
+        '--contact-sheet', type=Path, metavar='PNG', help='the worst frames of the best score'
+    )
 
 
 def chosen_scores(bundle: Bundle, names: list[str] | None) -> tuple[str, ...]:
@@ -63,22 +76,49 @@ def chosen_scores(bundle: Bundle, names: list[str] | None) -> tuple[str, ...]:
     return scores
 
 
+def best_row(table: OutlierTable) -> OutlierRow:
+    """Return the score with the highest AP."""
+    return max(table.rows, key=lambda row: row.pixels.average_precision.value)
+
+
 def run(options: argparse.Namespace) -> int:
     """Evaluate every bundle."""
     if options.max_pixels is not None and options.max_pixels < 1:
         msg = f'--max-pixels: {options.max_pixels}, expected at least 1'
         raise CommandError(msg)
+    segments = options.dataset == 'camvid'
+    if segments and options.contact_sheet is not None:
+        msg = '--contact-sheet: camvid has no outliers to show'
+        raise CommandError(msg)
     bundles = [Bundle.load(path) for path in options.bundle or [default_bundle_path()]]
     scores = [chosen_scores(bundle, options.score) for bundle in bundles]
     dataset = open_dataset(options.dataset, options.root)
     out = None if options.out is None else new_directory(options.out)
+    evaluate = evaluate_segmentation if segments else evaluate_outliers
     tables = [
-        evaluate_outliers(bundle, dataset, names, max_pixels=options.max_pixels)
+        evaluate(bundle, dataset, names, max_pixels=options.max_pixels)
         for bundle, names in zip(bundles, scores, strict=True)
     ]
-    markdown = outlier_markdown(dataset, tables)
-    print(markdown)
+    text = markdown(tables)
+    print(text)
     if out is not None:
-        write_tables(out, markdown, outlier_json(dataset, tables))
+        (out / 'table.md').write_text(text, encoding='utf-8')
+        (out / 'table.json').write_text(to_json(content(tables)), encoding='utf-8')
         print(f'{out / "table.md"} and {out / "table.json"} written')
+    if options.contact_sheet is not None:
+        best = max(tables, key=lambda table: best_row(table).pixels.average_precision.value)
+        write_picture(options.contact_sheet, contact_sheet(best, best_row(best)))
     return 0
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a PNG.
+
+    Raises:
+        CommandError: it cannot be written.
+
+    """
+    if path.suffix.lower() != '.png' or not cv2.imwrite(str(path), picture):
+        msg = f'--contact-sheet: {path} cannot be written, expected a .png in a folder that exists'
+        raise CommandError(msg)
+    print(f'{path} written')

@@ -27,15 +27,26 @@ class ConfusionMatrix:
 
     def iou(self) -> NDArray[np.float64]:
         """Return TP / (TP + FP + FN) for each class; NaN where a class never occurs."""
-        hits = np.diag(self.counts).astype(np.float64)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
-        with np.errstate(invalid='ignore'):
-            return hits / union
+        return class_iou(self.counts)
 
     def miou(self) -> float:
         """Return the mean IoU over the classes that occur, 0..1."""
-        return float(np.nanmean(self.iou()))
+        return float(segmentation_values(self.counts)[0])
 
     def accuracy(self) -> float:
         """Return the share of pixels that are right, 0..1."""
-        return float(np.trace(self.counts) / self.counts.sum())
+        return float(segmentation_values(self.counts)[1])
+
+
+def class_iou(counts: NDArray) -> NDArray[np.float64]:
+    """Return TP / (TP + FP + FN), ... x S, from counts ... x S x S; NaN where none occurs."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    union = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
+    with np.errstate(invalid='ignore'):
+        return hits / union
+
+
+def segmentation_values(counts: NDArray) -> NDArray[np.float64]:
+    """Return mIoU over the classes that occur and accuracy, 2 x ..., from counts ... x S x S."""
+    hits = np.trace(counts, axis1=-2, axis2=-1)
+    return np.stack([np.nanmean(class_iou(counts), axis=-1), hits / counts.sum(axis=(-2, -1))])

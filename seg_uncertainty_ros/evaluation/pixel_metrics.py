@@ -15,6 +15,7 @@ threshold with a true-positive rate of at least 0.95. scikit-learn gives the sam
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,10 @@ class ScoreError(SegUncertaintyError):
 def order_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Return whole numbers in the same order as the scores; equal where the scores are equal."""
     bits = (scores + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0
-    negative = (bits.view(np.int32) >> 31).view(np.uint32)
-    return bits ^ (negative | SIGN)
+    flips = (bits.view(np.int32) >> 31).view(np.uint32)  # all bits of negative scores
+    flips |= SIGN
+    bits ^= flips
+    return bits
 
 
 def scores_of(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
@@ -84,30 +87,26 @@ class ScoreHistogram:
         if low < KEY_OF_MINUS_INFINITY or high > KEY_OF_INFINITY:
             msg = f'{np.count_nonzero(np.isnan(scores))} of {scores.size} scores are not a number'
             raise ScoreError(msg)
-        if scores.size <= limit:
-            distinct, index = np.unique(keys, return_inverse=True)
-            return cls(distinct, _count(index, positive, len(distinct)))
-        # Sorting millions costs more than counting them in a table that spans their range.
-        shift = max(0, ((high - low) // (2 * limit)).bit_length())
-        first = low >> shift
-        counts = _count(
-            ((keys >> np.uint32(shift)) - np.uint32(first)).astype(np.intp),
-            positive,
-            (high >> shift) - first + 1,
-        )
-        used = np.flatnonzero(counts.any(axis=0))
-        histogram = cls((used + first).astype(np.uint32), counts[:, used], shift)
-        return histogram.within(limit)
+        hits = np.sort(keys[positive])
+        keys.sort()
+        shift = _excess_bits(keys, limit)
+        keys >>= np.uint32(shift)
+        distinct, pixels = _distinct(keys)
+        hit, positives = _distinct(hits >> np.uint32(shift))
+        counts = np.stack([pixels, np.zeros_like(pixels)])
+        at = np.searchsorted(distinct, hit)
+        counts[0, at] -= positives
+        counts[1, at] = positives
+        return cls(distinct, counts, shift)
 
     def within(self, limit: int) -> ScoreHistogram:
         """Return a histogram of at most ``limit`` distinct scores."""
-        result = self
-        while len(result.keys) > limit:
-            result = result.at(result.shift + 1)
-        return result
+        return self.at(self.shift + _excess_bits(self.keys, limit))
 
     def at(self, shift: int) -> ScoreHistogram:
         """Return a histogram without the last ``shift`` bits."""
+        if shift == self.shift:
+            return self
         keys = self.keys >> np.uint32(shift - self.shift)
         return ScoreHistogram(*_sum_equal(keys, self.counts), shift)
 
@@ -123,10 +122,21 @@ def merge(histograms: Iterable[ScoreHistogram], limit: int = SET_BINS) -> ScoreH
     return ScoreHistogram(*_sum_equal(keys[order], counts[:, order]), shift).within(limit)
 
 
-def _count(index: NDArray[np.intp], positive: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
-    both = np.bincount(index, minlength=size)
-    positives = np.bincount(index[positive], minlength=size)
-    return np.stack([both - positives, positives])
+def _excess_bits(keys: NDArray[np.uint32], limit: int) -> int:
+    """Return how many last bits to drop for at most ``limit`` distinct of the rising ``keys``."""
+    if len(keys) <= limit:
+        return 0
+    # Neighbours stay distinct while the first bit in which they differ is not dropped.
+    difference = keys[1:] ^ keys[:-1]
+    return bisect_left(
+        range(32), True, key=lambda bits: np.count_nonzero(difference >> np.uint32(bits)) < limit
+    )
+
+
+def _distinct(keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Return distinct keys and how often each occurs; ``keys`` rise."""
+    first = _first_of_equal(keys)
+    return keys[first], np.diff(first, append=keys.size)
 
 
 def _sum_equal(
@@ -135,8 +145,13 @@ def _sum_equal(
     """Return distinct keys and the sums of their counts; ``keys`` rise."""
     if not keys.size:
         return keys, counts
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    first = _first_of_equal(keys)
     return keys[first], np.add.reduceat(counts, first, axis=1)
+
+
+def _first_of_equal(keys: NDArray[np.uint32]) -> NDArray[np.intp]:
+    start = np.ones(min(1, keys.size), bool)
+    return np.flatnonzero(np.concatenate([start, keys[1:] != keys[:-1]]))
 
 
 def _from_above(counts: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -165,7 +180,7 @@ def ranking_metrics(counts: NDArray) -> NDArray[np.float64]:
     return np.stack([ap, auroc, fpr])
 
 
-def best_f1(histogram: ScoreHistogram) -> float:
+def best_f1_threshold(histogram: ScoreHistogram) -> float:
     """Return the threshold (score >= threshold) of the best pixel F1, as SegmentMeIfYouCan."""
     false, true = _from_above(histogram.counts)
     f1 = 2 * true / np.maximum(true + false + true[-1], 1.0)

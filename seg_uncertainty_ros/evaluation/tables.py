@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of an evaluation: markdown for people, JSON with the provenance."""
+"""Tables of an evaluation: markdown for people, JSON with all digits and the provenance."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import datetime
 from datetime import timezone
+from math import isfinite
 from math import isnan
 from typing import TYPE_CHECKING
 from typing import Any
@@ -14,26 +16,63 @@ from typing import Any
 from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.bundle import MANIFEST
+from seg_uncertainty_ros.evaluation.benchmark import OutlierTable
+from seg_uncertainty_ros.evaluation.benchmark import SegmentationTable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence
-    from pathlib import Path
 
     from seg_uncertainty_ros.bundle import Bundle
-    from seg_uncertainty_ros.evaluation.benchmark import OutlierTable
-    from seg_uncertainty_ros.evaluation.datasets import Dataset
+    from seg_uncertainty_ros.evaluation.benchmark import Run
     from seg_uncertainty_ros.evaluation.estimates import Estimate
 
-
-def cell(estimate: Estimate) -> str:
-    """Return value and interval with three digits."""
-    if isnan(estimate.value):
-        return 'undefined'
-    return f'{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]'
+Table = OutlierTable | SegmentationTable
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose columns are aligned in the source too."""
+def markdown(tables: Sequence[Table]) -> str:
+    """Return a section on one dataset: all bundles and scores, in the order given."""
+    outliers = [table for table in tables if isinstance(table, OutlierTable)]
+    segmentations = [table for table in tables if isinstance(table, SegmentationTable)]
+    run = tables[0].run
+    parts = [f'## {run.dataset.name}']
+    if outliers:
+        parts += [_outlier_intro(outliers[0]), _outlier_table(outliers)]
+    if segmentations:
+        parts += [
+            f'{len(run.dataset)} images, {run.pixels} labelled pixels. In brackets the 95 % '
+            'bootstrap interval over images. ECE is of the confidence (max softmax).',
+            _segmentation_table(segmentations),
+            'How well each score ranks the wrong pixels. AP and FPR95 with wrong pixels as '
+            'positives; AuSE of the 0/1 error, 0 is the oracle, about 1 is chance.',
+            _misclassification_table(segmentations),
+            'IoU of each class:',
+            _class_table(segmentations),
+        ]
+    return '\n\n'.join(part.strip() for part in parts) + '\n'
+
+
+def content(tables: Iterable[Table]) -> dict[str, Any]:
+    """Return what JSON holds of tables, with where each comes from."""
+    return {
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'package_version': __version__,
+        'results': [
+            _outlier_content(table)
+            if isinstance(table, OutlierTable)
+            else _segmentation_content(table)
+            for table in tables
+        ],
+    }
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(value, indent=2, allow_nan=False) + '\n'
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a markdown table whose columns are aligned in the source too."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for line in (head, *rows):
@@ -43,56 +82,142 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join((lines[0], rule, *lines[1:])) + '\n'
 
 
-def outlier_markdown(dataset: Dataset, tables: Sequence[OutlierTable]) -> str:
-    """Return the table of all bundles and scores on one dataset."""
-    first = tables[0]
-    share = first.outlier_pixels / first.pixels if first.pixels else 0.0
+def _outlier_intro(table: OutlierTable) -> str:
+    run = table.run
+    share = 100 * table.outlier_pixels / run.pixels
+    return (
+        f'{len(run.dataset)} images, {run.pixels} pixels, {share:.2f} % of them outliers. All '
+        'pixels are one pool; in brackets the 95 % bootstrap interval over images. Components '
+        f'from {table.sizes.predicted} pixels (truth: {table.sizes.truth}), at the threshold of '
+        'the best pixel F1.'
+    )
+
+
+def _outlier_table(tables: Sequence[OutlierTable]) -> str:
     rows = [
         (
-            table.bundle.name,
+            table.run.bundle.name,
+            _pixels(table.run.max_pixels),
             row.score,
-            cell(row.pixels.average_precision),
-            cell(row.pixels.auroc),
-            cell(row.pixels.fpr95),
+            _interval(row.pixels.average_precision),
+            _interval(row.pixels.auroc),
+            _interval(row.pixels.fpr95),
+            _number(row.components.siou.value),
+            _number(row.components.ppv.value),
+            _number(row.components.f1.value),
         )
         for table in tables
         for row in table.rows
     ]
-    return (
-        f'## {dataset.name}\n\n'
-        f'{first.images} images, {first.pixels} pixels, {100 * share:.2f} % of them outliers. '
-        'Pooled over all pixels; in brackets the 95 % bootstrap interval over images.\n\n'
-        + markdown_table(('bundle', 'score', 'AP', 'AUROC', 'FPR95'), rows)
-    )
+    head = ('bundle', 'input', 'score', 'AP', 'AUROC', 'FPR95', 'sIoU', 'PPV', 'F1')
+    return grid(head, rows)
 
 
-def outlier_json(dataset: Dataset, tables: Sequence[OutlierTable]) -> dict[str, Any]:
-    """Return everything that the table says, and where it comes from."""
+def _segmentation_table(tables: Sequence[SegmentationTable]) -> str:
+    rows = [
+        (
+            table.run.bundle.name,
+            _pixels(table.run.max_pixels),
+            _interval(table.miou),
+            _interval(table.accuracy),
+            _number(table.ece),
+        )
+        for table in tables
+    ]
+    return grid(('bundle', 'input', 'mIoU', 'accuracy', 'ECE'), rows)
+
+
+def _misclassification_table(tables: Sequence[SegmentationTable]) -> str:
+    rows = [
+        (
+            table.run.bundle.name,
+            row.score,
+            _interval(row.metrics.average_precision),
+            _interval(row.metrics.fpr95),
+            _interval(row.metrics.ause),
+        )
+        for table in tables
+        for row in table.rows
+    ]
+    return grid(('bundle', 'score', 'AP', 'FPR95', 'AuSE'), rows)
+
+
+def _class_table(tables: Sequence[SegmentationTable]) -> str:
+    names = [info.name for info in max((t.run.bundle.classes for t in tables), key=len)]
+    columns = [[_number(value) for value in table.class_iou] for table in tables]
+    rows = [
+        (name, *(column[index] if index < len(column) else '' for column in columns))
+        for index, name in enumerate(names)
+    ]
+    return grid(('class', *(table.run.bundle.name for table in tables)), rows)
+
+
+def _number(value: float) -> str:
+    return '–' if isnan(value) else f'{value:.3f}'
+
+
+def _interval(estimate: Estimate) -> str:
+    if isnan(estimate.value):
+        return '–'
+    return f'{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]'
+
+
+def _pixels(count: int) -> str:
+    return f'{count / 1e6:.2f} MP'
+
+
+def _outlier_content(table: OutlierTable) -> dict[str, Any]:
     return {
-        **_provenance(dataset),
-        'results': [
-            {
-                'bundle': bundle_identity(table.bundle),
-                'max_pixels': table.max_pixels,
-                'images': table.images,
-                'pixels': table.pixels,
-                'outlier_pixels': table.outlier_pixels,
-                'scores': {
-                    row.score: {
-                        'average_precision': row.pixels.average_precision.to_dict(),
-                        'auroc': row.pixels.auroc.to_dict(),
-                        'fpr95': row.pixels.fpr95.to_dict(),
+        **_provenance(table.run),
+        'outlier_pixels': table.outlier_pixels,
+        'minimum_component_pixels': {
+            'predicted': table.sizes.predicted,
+            'truth': table.sizes.truth,
+        },
+        'scores': {
+            row.score: {
+                **_estimates(row.pixels),
+                **{f'component_{key}': x for key, x in _estimates(row.components).items()},
+                'component_threshold': row.component_threshold,
+                'tpr95_threshold': row.tpr95_threshold,
+                'frames': {
+                    frame.name: {
+                        'false_positive_rate': _finite(frame.false_positive_rate),
+                        'true_positive_rate': _finite(frame.true_positive_rate),
                     }
-                    for row in table.rows
+                    for frame in row.frames
                 },
             }
-            for table in tables
-        ],
+            for row in table.rows
+        },
     }
 
 
-def bundle_identity(bundle: Bundle) -> dict[str, str]:
-    """Return what tells a bundle from every other."""
+def _segmentation_content(table: SegmentationTable) -> dict[str, Any]:
+    names = [info.name for info in table.run.bundle.classes]
+    return {
+        **_provenance(table.run),
+        'miou': _estimate(table.miou),
+        'accuracy': _estimate(table.accuracy),
+        'class_iou': {
+            name: _finite(value) for name, value in zip(names, table.class_iou, strict=True)
+        },
+        'ece': table.ece,
+        'misclassification': {row.score: _estimates(row.metrics) for row in table.rows},
+    }
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    return {
+        'dataset': {'format': run.dataset.format, 'name': run.dataset.name},
+        'bundle': _identity(run.bundle),
+        'max_pixels': run.max_pixels,
+        'images': len(run.dataset),
+        'pixels': run.pixels,
+    }
+
+
+def _identity(bundle: Bundle) -> dict[str, str]:
     files = json.loads((bundle.path / MANIFEST).read_text(encoding='utf-8'))['files']
     return {
         'name': bundle.name,
@@ -102,16 +227,13 @@ def bundle_identity(bundle: Bundle) -> dict[str, str]:
     }
 
 
-def write_tables(out: Path, markdown: str, content: dict[str, Any]) -> None:
-    """Write table.md and table.json into the directory ``out``."""
-    (out / 'table.md').write_text(markdown, encoding='utf-8')
-    text = json.dumps(content, indent=2, allow_nan=False) + '\n'
-    (out / 'table.json').write_text(text, encoding='utf-8')
+def _estimates(metrics: Any) -> dict[str, Any]:
+    return {field.name: _estimate(getattr(metrics, field.name)) for field in fields(metrics)}
 
 
-def _provenance(dataset: Dataset) -> dict[str, Any]:
-    return {
-        'dataset': {'format': dataset.format, 'name': dataset.name},
-        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'package_version': __version__,
-    }
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    return {key: _finite(getattr(estimate, key)) for key in ('value', 'low', 'high')}
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
