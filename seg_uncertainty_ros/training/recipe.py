@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+OUTLIER_OUTPUTS = ('none', 'void', 'head')
+
+
 class RecipeError(SegUncertaintyError):
     """A recipe file is wrong."""
 
@@ -31,13 +34,25 @@ class Recipe:
     stop_after: int = 0
     crop_height: int = 288
     crop_width: int = 384
-    # Crops a batch from each source.
-    camvid: int = 5
-    idd_lite: int = 2
-    procedural: int = 1
+    # Crops a batch from each source; a fraction is the probability of one more.
+    camvid: float = 5
+    idd_lite: float = 2
+    procedural: float = 1
+    cityscapes: float = 0
+    pseudo: float = 0
+    coco: float = 0
     procedural_scenes: int = 400
+    # Things pasted into a crop of a street, at most; every other one is a known object.
+    pasted: int = 0
+    # One more output of the network: 'none', 'void' (a class) or 'head' (a sigmoid of its own).
+    outlier_output: str = 'none'
+    # Weight of the loss of the outlier output, and of entropy maximisation, on outliers.
+    outlier_weight: float = 0.5
+    entropy_weight: float = 0.0
     learning_rate: float = 1e-3
     encoder_rate: float = 0.3
+    # The first blocks of the encoder that stay as they were initialised: fine-tuning is faster.
+    frozen_blocks: int = 0
     weight_decay: float = 0.02
     warmup: int = 200
     ema: float = 0.998
@@ -48,6 +63,17 @@ class Recipe:
     scale_min: float = 0.6
     scale_max: float = 2.0
     validate_every: int = 400
+
+    @property
+    def uses_outliers(self) -> bool:
+        """Whether any loss looks at outliers."""
+        return self.outlier_output != 'none' or self.entropy_weight > 0
+
+    @property
+    def outlier_scores(self) -> tuple[str, ...]:
+        """The scores that a checkpoint is chosen by."""
+        output = {'none': (), 'void': ('void',), 'head': ('outlier', 'void')}
+        return ('entropy', 'energy', *output[self.outlier_output])
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -71,4 +97,7 @@ class Recipe:
             if key not in known or isinstance(value, bool) or not isinstance(value, known[key]):
                 msg = f'{path}: {key}: {value!r} is not a field of a recipe, or of another type'
                 raise RecipeError(msg)
+        if (output := values.get('outlier_output', 'none')) not in OUTLIER_OUTPUTS:
+            msg = f'{path}: outlier_output: {output!r} is none of {", ".join(OUTLIER_OUTPUTS)}'
+            raise RecipeError(msg)
         return cls(**values)

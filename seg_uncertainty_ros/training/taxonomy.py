@@ -15,6 +15,8 @@ from seg_uncertainty_ros.classes import UNLABELLED
 
 _INDEX = {info.name: index for index, info in enumerate(CAMVID)}
 IDD_OFFSET = 20
+# No class of ours: what was pasted as an outlier.
+OUTLIER = 254
 
 # IDD-Lite level-1 labels, Varma et al., WACV 2019. Its roadside objects hold kerbs and walls.
 _IDD_LITE = (
@@ -40,3 +42,10 @@ def target_table() -> torch.Tensor:
         for name in names:
             table[IDD_OFFSET + label, _INDEX[name]] = True
     return table
+
+
+def void_table(table: torch.Tensor) -> torch.Tensor:
+    """Return bool 256x(S+1): the table with a void class, which outliers alone allow."""
+    void = torch.zeros(len(table), 1, dtype=torch.bool, device=table.device)
+    void[OUTLIER] = True
+    return torch.cat([table, void], dim=1)

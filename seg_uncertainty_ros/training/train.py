@@ -7,10 +7,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,67 +17,31 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from seg_uncertainty_ros.classes import CAMVID
-from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.evaluation.datasets import open_dataset
 from seg_uncertainty_ros.network.segmenter import Segmenter
-from seg_uncertainty_ros.training import datasets
-from seg_uncertainty_ros.training.augmentation import random_colour
-from seg_uncertainty_ros.training.augmentation import random_crop
+from seg_uncertainty_ros.training.batches import draw_batch
+from seg_uncertainty_ros.training.batches import load_pools
+from seg_uncertainty_ros.training.batches import load_things
+from seg_uncertainty_ros.training.datasets import camvid
+from seg_uncertainty_ros.training.initial import initialise
+from seg_uncertainty_ros.training.losses import outlier_cross_entropy
 from seg_uncertainty_ros.training.losses import superset_cross_entropy
-from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
+from seg_uncertainty_ros.training.losses import uniform_cross_entropy
+from seg_uncertainty_ros.training.taxonomy import OUTLIER
 from seg_uncertainty_ros.training.taxonomy import target_table
+from seg_uncertainty_ros.training.taxonomy import void_table
+from seg_uncertainty_ros.training.validation import validate
+from seg_uncertainty_ros.training.validation import validate_outliers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.random import Generator
     from torch import Tensor
 
+    from seg_uncertainty_ros.network.segmenter import Prediction
     from seg_uncertainty_ros.training.datasets import Sample
     from seg_uncertainty_ros.training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Samples of one source and how many crops of them a batch holds."""
-
-    samples: Sequence[Sample]
-    crops: int
-
-
-def load_pools(recipe: Recipe, data: Path, out: Path) -> tuple[list[Pool], list[Sample]]:
-    """Return the training pools and the CamVid val samples."""
-    pools = [Pool(datasets.camvid(data / 'camvid', 'train'), recipe.camvid)]
-    if recipe.idd_lite:
-        pools.append(Pool(datasets.idd_lite(data / 'idd_lite', 'train'), recipe.idd_lite))
-    if recipe.procedural:
-        scenes = datasets.procedural(
-            recipe.procedural_scenes, 10_000, 360, 480, out / 'scenes.npz'
-        )
-        pools.append(Pool(scenes, recipe.procedural))
-    return pools, datasets.camvid(data / 'camvid', 'val')
-
-
-def draw_batch(pools: Sequence[Pool], recipe: Recipe, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Return images Nx3xHxW (float, BGR 0..255) and targets uint8 NxHxW."""
-    images, targets = [], []
-    for pool in pools:
-        for index in rng.integers(len(pool.samples), size=pool.crops):
-            sample = pool.samples[index]
-            # Images smaller than CamVid's are enlarged as if they were taken by the same camera.
-            base = 480 / sample.image.shape[1]
-            image, labels = random_crop(
-                sample.image,
-                sample.labels,
-                recipe.crop_height,
-                recipe.crop_width,
-                (recipe.scale_min * base, recipe.scale_max * base),
-                rng,
-            )
-            images.append(random_colour(image, rng))
-            targets.append(labels)
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-    return batch.contiguous(memory_format=torch.channels_last), torch.from_numpy(np.stack(targets))
 
 
 def target_weights(samples: Sequence[Sample], recipe: Recipe) -> Tensor:
@@ -90,22 +52,6 @@ def target_weights(samples: Sequence[Sample], recipe: Recipe) -> Tensor:
     weights = torch.ones(256)
     weights[: len(CAMVID)] = torch.from_numpy(np.clip(rare, 1.0, recipe.rare_bound)).float()
     return weights
-
-
-@torch.no_grad()
-def validate(model: torch.nn.Module, samples: Sequence[Sample]) -> ConfusionMatrix:
-    """Segment at the camera's scale, as the pipeline does, and count at label resolution."""
-    model.eval()
-    geometry = Geometry(stride=Segmenter.stride, max_pixels=1 << 30)
-    matrix = ConfusionMatrix(len(CAMVID))
-    for sample in samples:
-        height, width = sample.labels.shape
-        rows, columns = geometry.network_size(height, width)
-        image = cv2.resize(sample.image, (columns, rows), interpolation=cv2.INTER_LINEAR)
-        logits = model(torch.from_numpy(image).permute(2, 0, 1)[None].float()).logits
-        logits = F.interpolate(logits, size=(height, width), mode='bilinear')
-        matrix.update(sample.labels, logits[0].argmax(dim=0).numpy().astype(np.uint8))
-    return matrix
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
@@ -125,35 +71,70 @@ def make_optimizer(model: Segmenter, recipe: Recipe) -> torch.optim.Optimizer:
         (model.classifier, 1.0),
     ):
         for decays in (True, False):
-            parameters = [p for p in module.parameters() if (p.ndim > 1) == decays]
+            parameters = [
+                p for p in module.parameters() if p.requires_grad and (p.ndim > 1) == decays
+            ]
             decay = recipe.weight_decay if decays else 0.0
             rate = recipe.learning_rate * factor
             groups.append({'params': parameters, 'lr': rate, 'weight_decay': decay})
     return torch.optim.AdamW(groups)
 
 
+def objective(
+    prediction: Prediction, targets: Tensor, recipe: Recipe, table: Tensor, weights: Tensor
+) -> Tensor:
+    """Return the loss of a batch; targets uint8 NxHxW at the images' size."""
+    # Half resolution: a quarter of the cost; thin classes still keep their pixels.
+    targets = targets[:, ::2, ::2]
+    logits = _upsample(prediction.logits)
+    outlier = targets == OUTLIER
+    if recipe.outlier_output == 'void':
+        # One softmax over the classes and the void: it competes with every class.
+        everything = torch.cat([logits, _upsample(prediction.outlier[:, None])], dim=1)
+        loss = superset_cross_entropy(everything, targets, void_table(table), weights)
+    else:
+        loss = superset_cross_entropy(logits, targets, table, weights)
+    if recipe.outlier_output == 'head':
+        head = _upsample(prediction.outlier[:, None])[:, 0]
+        known = table.any(dim=1)[targets.long()]
+        loss = loss + recipe.outlier_weight * outlier_cross_entropy(head, outlier, known)
+    if recipe.entropy_weight:
+        loss = loss + recipe.entropy_weight * uniform_cross_entropy(logits, outlier)
+    return loss
+
+
+def _upsample(planes: Tensor) -> Tensor:
+    return F.interpolate(planes.float(), scale_factor=2.0, mode='bilinear')
+
+
 def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Path:
     """Train ``recipe`` on ``data``; return the best checkpoint, ``out/best.pt``.
 
-    ``init`` is a checkpoint to start from; without it the encoder starts from ImageNet.
+    ``init`` is a checkpoint or a bundle to start from; without it the encoder starts from
+    ImageNet. The best checkpoint has the largest CamVid val mIoU, to which a recipe with outliers
+    adds the largest AP of its scores on fs_static, both of the averaged weights.
 
     A run that was cut short continues from ``out/last.pt``. ``out/log.jsonl`` has a line for each
-    validation.
+    validation. Runs on a GPU where there is one, else on the CPU, in bfloat16 where that is fast.
     """
     out.mkdir(parents=True, exist_ok=True)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    # CPUs without the instructions emulate bfloat16, ten times slower than float32.
+    bfloat16 = device.type == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     torch.manual_seed(recipe.seed)
-    pools, val = load_pools(recipe, data, out)
-    weights = target_weights(pools[0].samples, recipe)
-    table = target_table()
-    model = Segmenter(len(CAMVID))
-    origin = 'ImageNet'
-    if init is None:
-        model.encoder.load_imagenet()
-    else:
-        first = torch.load(init, weights_only=True)
-        model.load_state_dict(first['weights'])
-        origin = f'{first["recipe"]["name"]}, step {first["val"]["step"]}'
-    model = model.to(memory_format=torch.channels_last)
+    pools = load_pools(recipe, data, out)
+    things = load_things(data, pools[0].samples) if recipe.pasted else None
+    val = camvid(data / 'camvid', 'val')
+    strange = None
+    if recipe.uses_outliers:
+        strange = open_dataset('fishyscapes', data / 'ood' / 'fs_static')
+    weights = target_weights(pools[0].samples, recipe).to(device)
+    table = target_table().to(device)
+    model = Segmenter(len(CAMVID), outlier=recipe.outlier_output != 'none')
+    first, _ = draw_batch(pools, None, recipe, np.random.default_rng(recipe.seed))
+    origin = initialise(model, init, first)
+    model = model.to(device, memory_format=torch.channels_last)
+    frozen = model.encoder.freeze(recipe.frozen_blocks)
     optimizer = make_optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, recipe)
@@ -162,24 +143,25 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     start, best = 0, -1.0
     last = out / 'last.pt'
     if last.exists():
-        state = torch.load(last, weights_only=True)
+        state = torch.load(last, weights_only=True, map_location=device)
         for part, key in ((model, 'model'), (optimizer, 'optimizer'), (average, 'average')):
             part.load_state_dict(state[key])
         schedule.load_state_dict(state['schedule'])
-        start, best = state['step'], state['best']
+        start, best, origin = state['step'], state['best'], state['origin']
     end = recipe.stop_after or recipe.steps
     progress = tqdm(range(start, end), initial=start, total=end, unit='step', mininterval=2.0)
     losses = []
     for step in progress:
         # Seeds per step: a resumed run draws the batches and drops what an uncut one would.
         torch.manual_seed(recipe.seed * 1_000_003 + step)
-        images, targets = draw_batch(pools, recipe, np.random.default_rng([recipe.seed, step]))
+        rng = np.random.default_rng([recipe.seed, step])
+        images, targets = draw_batch(pools, things, recipe, rng)
         model.train()
-        with torch.autocast('cpu', dtype=torch.bfloat16):
-            logits = model(images).logits
-        # Half resolution: a quarter of the cost; thin classes still keep their pixels.
-        logits = F.interpolate(logits.float(), scale_factor=2.0, mode='bilinear')
-        loss = superset_cross_entropy(logits, targets[:, ::2, ::2], table, weights)
+        for part in frozen:
+            part.eval()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            prediction = model(images.to(device))
+        loss = objective(prediction, targets.to(device), recipe, table, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -197,10 +179,15 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
                 'accuracy': round(matrix.accuracy(), 4),
                 'iou': [round(float(v), 3) for v in matrix.iou()],
             }
+            merit = row['miou']
+            if strange:
+                found = validate_outliers(average.module, strange, recipe.outlier_scores)
+                row['fs_static'] = {k: [round(v, 4) for v in both] for k, both in found.items()}
+                merit += max(ap for ap, _ in found.values())
             with (out / 'log.jsonl').open('a', encoding='utf-8') as log:
                 log.write(json.dumps(row) + '\n')
-            if row['miou'] > best:
-                best = row['miou']
+            if merit > best:
+                best = merit
                 checkpoint = {
                     'weights': average.module.state_dict(),
                     'recipe': asdict(recipe),
@@ -216,6 +203,7 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
                     'schedule': schedule.state_dict(),
                     'step': step + 1,
                     'best': best,
+                    'origin': origin,
                 },
                 last,
             )

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 from seg_uncertainty_ros.network.encoder import EfficientNetLite0
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.training.augmentation import random_crop
 from seg_uncertainty_ros.training.datasets import DatasetError
 from seg_uncertainty_ros.training.datasets import camvid
 from seg_uncertainty_ros.training.losses import superset_cross_entropy
-from seg_uncertainty_ros.training.metrics import ConfusionMatrix
 from seg_uncertainty_ros.training.recipe import Recipe
 from seg_uncertainty_ros.training.recipe import RecipeError
 from seg_uncertainty_ros.training.taxonomy import IDD_OFFSET

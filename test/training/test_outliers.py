@@ -1,0 +1,254 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Cutouts, blending, the losses on outliers, and runs that start from a bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.bundle import default_bundle_path
+from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.network.segmenter import Segmenter
+from seg_uncertainty_ros.procedural import random_scene
+from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
+from seg_uncertainty_ros.training.batches import Things
+from seg_uncertainty_ros.training.blending import paste
+from seg_uncertainty_ros.training.datasets import DatasetError
+from seg_uncertainty_ros.training.datasets import Sample
+from seg_uncertainty_ros.training.initial import initialise
+from seg_uncertainty_ros.training.losses import outlier_cross_entropy
+from seg_uncertainty_ros.training.losses import superset_cross_entropy
+from seg_uncertainty_ros.training.losses import uniform_cross_entropy
+from seg_uncertainty_ros.training.outliers import COCO_KNOWN
+from seg_uncertainty_ros.training.outliers import Cutout
+from seg_uncertainty_ros.training.outliers import coco_cutouts
+from seg_uncertainty_ros.training.outliers import coco_scenes
+from seg_uncertainty_ros.training.outliers import folder_cutouts
+from seg_uncertainty_ros.training.outliers import scene_cutouts
+from seg_uncertainty_ros.training.outliers import texture_cutout
+from seg_uncertainty_ros.training.recipe import Recipe
+from seg_uncertainty_ros.training.recipe import RecipeError
+from seg_uncertainty_ros.training.taxonomy import OUTLIER
+from seg_uncertainty_ros.training.taxonomy import target_table
+from seg_uncertainty_ros.training.taxonomy import void_table
+from seg_uncertainty_ros.training.train import train
+
+CAR = [info.name for info in CAMVID].index('car')
+DOG = 16
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Return a folder with one image: a dog on the left, a car on the right."""
+    for name in ('images', 'labels'):
+        (tmp_path / 'coco' / name).mkdir(parents=True)
+    image = np.full((100, 200, 3), 40, np.uint8)
+    image[20:80, 10:90] = (0, 200, 0)
+    image[20:80, 110:190] = (0, 0, 200)
+    cv2.imwrite(str(tmp_path / 'coco/images/1.jpg'), image)
+    dog = f'{DOG} 0.05 0.2 0.45 0.2 0.45 0.8 0.05 0.8'
+    car = '2 0.55 0.2 0.95 0.2 0.95 0.8 0.55 0.8'
+    (tmp_path / 'coco/labels/1.txt').write_text(f'{dog}\n{car}\n')
+    return tmp_path / 'coco'
+
+
+def test_coco_objects_are_outliers_or_known(coco):
+    dog, car = coco_cutouts(coco)
+    assert (dog.label, car.label) == (OUTLIER, CAR)
+    assert np.abs(dog.image[dog.alpha > 0].mean(axis=0) - (0, 200, 0)).max() < 25
+    assert np.abs(car.image[car.alpha > 0].mean(axis=0) - (0, 0, 200)).max() < 25
+    (scene,) = coco_scenes(coco)
+    assert scene.labels[50, 50] == OUTLIER
+    assert scene.labels[50, 150] == COCO_KNOWN[2]
+    assert scene.labels[5, 100] == UNLABELLED
+
+
+def test_a_broken_polygon_is_named(coco):
+    (coco / 'labels/1.txt').write_text('16 0.1 0.2 0.3\n')
+    with pytest.raises(DatasetError, match=r'1\.txt: line 1'):
+        coco_cutouts(coco)
+
+
+def test_cutouts_of_a_folder(tmp_path):
+    image = np.zeros((60, 80, 4), np.uint8)
+    image[10:50, 20:70] = (10, 20, 30, 255)
+    (tmp_path / 'deep').mkdir()
+    cv2.imwrite(str(tmp_path / 'deep' / 'thing.png'), image)
+    cv2.imwrite(str(tmp_path / 'opaque.png'), image[..., :3])
+    (thing,) = folder_cutouts(tmp_path)
+    assert thing.name == 'thing'
+    assert thing.image.shape == (40, 50, 3)
+    assert thing.label == OUTLIER
+
+
+def test_known_objects_of_a_scene():
+    labels = np.zeros((100, 100), np.uint8)
+    labels[30:60, 30:70] = CAR
+    labels[70:90, :40] = CAR  # cut by the border: no whole object
+    (car,) = scene_cutouts([Sample('s', np.zeros((100, 100, 3), np.uint8), labels)])
+    assert car.alpha.shape == (30, 40)
+    assert car.label == CAR
+
+
+def test_pasting_changes_what_it_labels():
+    scene = random_scene(3, 160, 120)
+    cutout = Cutout(
+        'x', np.full((50, 50, 3), 255, np.uint8), np.full((50, 50), 255, np.uint8), 254
+    )
+    pasted = 0
+    for seed in range(60):
+        image, labels = scene.image.copy(), scene.labels.copy()
+        visible = paste(image, labels, cutout, np.random.default_rng(seed))
+        changed = labels != scene.labels
+        assert visible == bool(changed.any())
+        assert set(np.unique(labels[changed])) <= {OUTLIER}
+        pasted += visible
+        if visible and changed.sum() > 100:
+            moved = np.abs(image.astype(int) - scene.image).max(axis=2) > 8
+            assert (moved & changed).sum() > 0.5 * changed.sum()
+        again = scene.image.copy()
+        paste(again, scene.labels.copy(), cutout, np.random.default_rng(seed))
+        np.testing.assert_array_equal(again, image)
+    assert pasted > 30
+
+
+def test_textures_have_a_shape():
+    for seed in range(40):
+        cutout = texture_cutout(np.random.default_rng(seed), [])
+        assert cutout.image.shape[:2] == cutout.alpha.shape
+        assert 0.02 < (cutout.alpha > 0).mean() < 1.0
+
+
+def test_things_are_drawn_from_both_kinds():
+    one = np.ones((4, 4), np.uint8)
+    known = Cutout('known', one, one, CAR)
+    outlier = Cutout('outlier', one, one, OUTLIER)
+    rng = np.random.default_rng(0)
+    things = Things([outlier], [known], [])
+    labels = [things.draw(rng).label for _ in range(400)]
+    assert 0.4 < np.mean(np.array(labels) == OUTLIER) < 0.6
+
+
+def test_entropy_maximisation_is_least_where_all_classes_are_alike():
+    outlier = torch.tensor([[[True, False]]])
+    logits = torch.randn(1, 5, 1, 2)
+    expected = -torch.log_softmax(logits, dim=1)[0, :, 0, 0].mean()
+    torch.testing.assert_close(uniform_cross_entropy(logits, outlier), expected)
+    flat = uniform_cross_entropy(torch.zeros(1, 5, 1, 2), outlier)
+    torch.testing.assert_close(flat, torch.tensor(5.0).log())
+    assert flat < expected
+    assert uniform_cross_entropy(logits, torch.zeros_like(outlier)) == 0
+
+
+def test_outlier_head_ignores_what_is_neither():
+    logit = torch.tensor([[[2.0, -1.0, 50.0]]])
+    outlier, known = torch.tensor([[[True, False, False]]]), torch.tensor([[[False, True, False]]])
+    expected = F.softplus(torch.tensor(-2.0)) + F.softplus(torch.tensor(-1.0))
+    torch.testing.assert_close(outlier_cross_entropy(logit, outlier, known), expected)
+
+
+def test_void_is_a_class_of_outliers_alone():
+    table = void_table(target_table())
+    assert table[OUTLIER].tolist() == [False] * len(CAMVID) + [True]
+    assert not table[: len(CAMVID), -1].any()
+    logits = torch.randn(1, len(CAMVID) + 1, 1, 1)
+    target = torch.full((1, 1, 1), OUTLIER)
+    loss = superset_cross_entropy(logits, target, table, torch.ones(256))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, target * 0 + len(CAMVID)))
+
+
+def test_a_bundle_gives_its_network_back():
+    bundle = Bundle.load(default_bundle_path())
+    scene = random_scene(5, 128, 96).image
+    images = torch.from_numpy(scene).permute(2, 0, 1)[None].float()
+    model = Segmenter(len(CAMVID), outlier=True)
+    origin = initialise(model, bundle.path, images)
+    assert bundle.digest[:12] in origin
+    with torch.no_grad():
+        found = model.eval()(images)
+    outputs = OnnxRuntime(bundle, 1).run(scene, 0)
+    p = torch.softmax(found.logits / bundle.temperature, dim=1).max(dim=1).values[0].numpy()
+    index = bundle.score_names.index('max_softmax')
+    np.testing.assert_allclose(1.0 - p, outputs.scores[index], atol=2e-3)
+
+
+def test_another_network_is_refused(tmp_path):
+    weights = Segmenter(len(CAMVID), features=32).state_dict()
+    path = tmp_path / 'other.pt'
+    torch.save({'weights': weights, 'recipe': {'name': 'x'}, 'val': {'step': 1}}, path)
+    with pytest.raises(RecipeError, match=r'other\.pt'):
+        initialise(Segmenter(len(CAMVID)), path, torch.zeros(1, 3, 64, 64))
+
+
+def test_unknown_outlier_output(tmp_path):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('name: x\noutlier_output: haed\n')
+    with pytest.raises(RecipeError, match='haed'):
+        Recipe.load(path)
+
+
+@pytest.fixture
+def data(tmp_path, coco):
+    """Return a data folder: CamVid and fs_static out of procedural scenes, one COCO image."""
+    root = tmp_path / 'data'
+    (root / 'coco128_seg').parent.mkdir()
+    coco.rename(root / 'coco128_seg')
+    for split, seeds in (('train', (0, 1, 2, 3)), ('val', (4,))):
+        for folder in (split, f'{split}annot'):
+            (root / 'camvid' / folder).mkdir(parents=True)
+        for seed in seeds:
+            scene = random_scene(seed, 160, 128)
+            cv2.imwrite(str(root / f'camvid/{split}/{seed}.jpg'), scene.image)
+            labels = np.where(scene.labels == UNLABELLED, len(CAMVID), scene.labels)
+            cv2.imwrite(str(root / f'camvid/{split}annot/{seed}.png'), labels)
+    for folder in ('images', 'labels'):
+        (root / 'ood/fs_static' / folder).mkdir(parents=True)
+    labels = np.zeros((128, 160), np.uint8)
+    labels[60:90, 60:100] = 1
+    cv2.imwrite(str(root / 'ood/fs_static/images/0.jpg'), random_scene(9, 160, 128).image)
+    cv2.imwrite(str(root / 'ood/fs_static/labels/0.png'), labels)
+    return root
+
+
+@pytest.mark.parametrize('output', ['void', 'head', 'none'])
+def test_recipes_with_outliers_run(data, tmp_path, output):
+    recipe = Recipe(
+        name='tiny',
+        steps=2,
+        warmup=1,
+        validate_every=2,
+        camvid=2.5,
+        idd_lite=0,
+        procedural=0,
+        coco=1,
+        pasted=3,
+        crop_height=64,
+        crop_width=96,
+        outlier_output=output,
+        entropy_weight=0.3 if output == 'none' else 0.0,
+        frozen_blocks=2,
+    )
+    best = train(recipe, data, tmp_path / 'run')
+    state = torch.load(best, weights_only=True)
+    outputs = len(CAMVID) + (output != 'none')
+    assert len(state['weights']['classifier.bias']) == outputs
+    row = json.loads((tmp_path / 'run' / 'log.jsonl').read_text())
+    assert set(row['fs_static']) == set(recipe.outlier_scores)
+    for ap, fpr in row['fs_static'].values():
+        assert 0.0 < ap <= 1.0
+        assert 0.0 <= fpr <= 1.0
+    first = Segmenter(len(CAMVID))
+    first.encoder.load_imagenet()
+    name = 'encoder._blocks.1._expand_conv.weight'
+    torch.testing.assert_close(state['weights'][name], first.state_dict()[name])
+    again = train(replace(recipe, steps=3), data, tmp_path / 'next', init=best)
+    assert 'tiny, step 2' in torch.load(again, weights_only=True)['origin']
