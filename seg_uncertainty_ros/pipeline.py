@@ -17,6 +17,7 @@ from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -73,6 +74,8 @@ class Pipeline:
         score: name of the score of the anomaly plane; None for the bundle's default.
         plane_size: planes as large as the camera's image or as the network's input.
         threads: of the runtime; 0 for one a physical core.
+        dispersion: names of the scores in ``Result.dispersion``; None for those that the bundle's
+            meta model looks at.
 
     Raises:
         PipelineError: an unknown score or plane size.
@@ -87,6 +90,7 @@ class Pipeline:
         score: str | None = None,
         plane_size: PlaneSize = 'camera',
         threads: int = 0,
+        dispersion: Sequence[str] | None = None,
     ) -> None:
         if plane_size not in ('camera', 'network'):
             msg = f"plane_size: {plane_size!r} is none of 'camera', 'network'"
@@ -95,8 +99,12 @@ class Pipeline:
         self.plane_size = plane_size
         self.anomaly_score = score or bundle.default_score
         self.runtime: Runtime = OnnxRuntime(bundle, threads)
-        wanted = bundle.segments.scores if bundle.segments else ()
-        self._dispersion = [bundle.score_names.index(name) for name in wanted]
+        if dispersion is None:
+            dispersion = bundle.segments.scores if bundle.segments else ()
+        if unknown := set(dispersion) - set(bundle.score_names):
+            msg = f'dispersion: {min(unknown)!r} is none of {", ".join(bundle.score_names)}'
+            raise PipelineError(msg)
+        self._dispersion = [bundle.score_names.index(name) for name in dispersion]
 
     @property
     def anomaly_score(self) -> str:

@@ -19,6 +19,8 @@ from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import BundleError
 from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.segments.meta import LinearModel
+from seg_uncertainty_ros.segments.meta import MetaModel
 
 
 @pytest.fixture
@@ -67,6 +69,53 @@ def test_write_and_load_give_the_same(bundle, copy):
     assert (written.reference.mean == bundle.reference.mean).all()
     assert written.digest == hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()
     assert written.digest != bundle.digest
+
+
+def meta_model(**changes):
+    rows = {
+        'scores': ('entropy', 'margin', 'pgn_onehot'),
+        'features': ('log_area', 'ring_road'),
+        'mean': (0.0, 1.0),
+        'scale': (1.0, 2.0),
+        'classification': LinearModel((1.0, -1.0), 0.5),
+        'regression': LinearModel((0.5, 0.25), 0.0),
+        'threshold': 0.2,
+        'reason': 'for the test',
+        'provenance': {'segments': 12},
+    }
+    return MetaModel(**{**rows, **changes})
+
+
+def test_meta_model_is_part_of_the_manifest_where_there_is_one(bundle, copy):
+    model = meta_model()
+    assert replace(bundle, path=copy, segments=model).write().segments == model
+    without = replace(Bundle.load(copy), segments=None).write()
+    assert without.segments is None
+    assert 'segments' not in json.loads((copy / MANIFEST).read_text())
+
+
+@pytest.mark.parametrize(
+    ('edit', 'words'),
+    [
+        (lambda s: s.pop('reason'), ['segments', 'reason']),
+        (lambda s: s.update(threshold=1.5), ['segments.threshold', '1.5']),
+        (lambda s: s['mean'].pop(), ['segments.mean', '1 values']),
+        (lambda s: s.update(scale=[1.0, 0.0]), ['segments.scale', '0']),
+        (lambda s: s['features'].reverse() or s['features'].pop(), ['segments.', 'values']),
+        (lambda s: s.update(features=['log_area', 'ring_lava']), ['segments.', 'ring_lava']),
+        (lambda s: s['scores'].pop(), ['segments.scores']),
+        (
+            lambda s: s.update(scores=['entropy', 'margin', 'guess']),
+            ['segments.scores', 'guess', 'pgn_onehot'],
+        ),
+        (lambda s: s['classification'].update(intercept=float('nan')), ['segments', 'nan']),
+        (lambda s: s['regression'].update(extra=1), ['segments.regression', 'extra']),
+    ],
+)
+def test_meta_model_against_the_schema(bundle, copy, edit, words):
+    replace(bundle, path=copy, segments=meta_model()).write()
+    change(copy, lambda manifest: edit(manifest['segments']))
+    expect(copy, *words)
 
 
 def test_missing_bundle(tmp_path):

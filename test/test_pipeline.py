@@ -94,6 +94,23 @@ def test_anomaly_plane_is_the_calibrated_score(bundle, street):
         assert outputs.confidence == pytest.approx(255 * (1 - outputs.scores[0]), abs=0.51)
 
 
+def test_dispersion_is_the_raw_scores_at_the_size_of_the_logits(bundle, street, pipeline):
+    names = ('margin', 'entropy', 'pgn_uniform')
+    result = Pipeline(bundle, plane_size='network', dispersion=names).process(
+        Frame(street.image, 1), keep_scores=True
+    )
+    rows, columns = result.mask.shape
+    assert result.dispersion.shape == (rows // 4, columns // 4, 3)
+    assert result.dispersion.dtype == np.float32
+    for index, name in enumerate(names):
+        expected = cv2.resize(result.dispersion[..., index], (columns, rows))
+        np.testing.assert_allclose(result.scores[name], expected, rtol=1e-5)
+    if bundle.segments is None:
+        assert pipeline.process(Frame(street.image, 1)).dispersion is None
+    with pytest.raises(PipelineError, match=r"dispersion: 'odd' is none of .*entropy"):
+        Pipeline(bundle, dispersion=('odd',))
+
+
 def test_score_changes_while_running(pipeline, street):
     planes = {}
     for name in ('entropy', 'energy'):

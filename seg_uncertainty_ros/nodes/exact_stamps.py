@@ -34,10 +34,10 @@ class ExactStamps:
         self._expected |= {name} & self._optional
         if self._names | self._expected <= partial.keys():
             return stamp_ns, self._take(stamp_ns)
-        waiting = max((s for s, p in self._partial.items() if self._names <= p.keys()), default=0)
-        if waiting and waiting < stamp_ns:
-            self._expected &= self._partial[waiting].keys()
-            return waiting, self._take(waiting)
+        for earlier, waiting in self._partial.items():
+            if earlier < stamp_ns and self._names <= waiting.keys():
+                self._expected &= waiting.keys()
+                return earlier, self._take(earlier)
         self._forget(list(self._partial)[: -self._slots])
         return None
 

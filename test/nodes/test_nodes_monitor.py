@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,9 +25,12 @@ from std_srvs.srv import Trigger
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.nodes.conversions import embedding_message
 from seg_uncertainty_ros.nodes.conversions import image_message
+from seg_uncertainty_ros.nodes.monitor import DISPERSION
 from seg_uncertainty_ros.nodes.monitor import PLANES
 from seg_uncertainty_ros.nodes.monitor import MonitorNode
 from seg_uncertainty_ros.nodes.monitor import parse_polygon
+from seg_uncertainty_ros.segments.meta import LinearModel
+from seg_uncertainty_ros.segments.meta import MetaModel
 
 HEIGHT, WIDTH = 90, 160
 TRUST = 'monitor: trust'
@@ -57,6 +62,9 @@ class Camera:
         self._bundle = bundle
         self._road = [info.name for info in bundle.classes].index('road')
         self.second = START_S
+
+    def add_dispersion(self, graph):
+        self._publishers[DISPERSION] = graph.publisher(Image, f'/segmentation/{DISPERSION}')
 
     def planes(self, *, unknown):
         header = Header(stamp=time_of(self.second), frame_id='front')
@@ -144,6 +152,59 @@ def test_unknown_object_raises_and_clears(graph, bundle_path, bundle, states):
     assert names(cleared) == []
 
 
+def entropy_model():
+    """Return a model that takes for an object whose entropy is above 0.5."""
+    line = LinearModel((20.0,), 0.0)
+    return MetaModel(
+        scores=('entropy', 'margin', 'pgn_onehot'),
+        features=('entropy_mean',),
+        mean=(0.5,),
+        scale=(1.0,),
+        classification=line,
+        regression=line,
+        threshold=0.5,
+        reason='test',
+        provenance={},
+    )
+
+
+def test_objects_have_probability_and_identity_where_there_is_dispersion(
+    graph, bundle_path, bundle, states, tmp_path
+):
+    path = shutil.copytree(bundle_path, tmp_path / 'bundle')
+    replace(bundle, path=path, segments=entropy_model()).write()
+    graph.node(MonitorNode, bundle=str(path), **QUIET)
+    camera = Camera(graph, bundle)
+    # Planes alone, as of an older recording: every region is an object.
+    first = wait_state(states, lambda c: c['regions'], lambda: camera.show(unknown=True))
+    assert first['regions'][0]['probability'] is None
+    assert 'objects have no probability: no dispersion' in first['notes']
+    camera.add_dispersion(graph)
+
+    def show(entropy):
+        camera.second += 0.1
+        planes = camera.planes(unknown=True)
+        scores = np.full((HEIGHT // 4, WIDTH // 4, 3), entropy, np.float32)
+        camera.send({**planes, DISPERSION: image_message(scores, planes['mask'].header)})
+
+    def judged(content):
+        return content['regions'] and content['regions'][0]['probability'] is not None
+
+    (region,) = wait_state(states, judged, lambda: show(0.6))['regions']
+    assert region['probability'] == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert region['track'] == first['regions'][0]['track']
+    assert region['age_s'] > 0
+    assert 0 < region['persistence'] <= 1
+    dismissed = wait_state(states, lambda c: c['dismissed'], lambda: show(0.3))
+    assert (dismissed['regions'], dismissed['ood_area'], dismissed['state']) == ([], 0.0, 'OK')
+    _, values = graph.status(TRUST, lambda v: v['dismissed'] == '1')
+    assert int(values['judged_with_dispersion']) > 0
+    assert values['rejected'] == '0'
+    assert graph.set('monitor', 'anomaly.meta', value=False).successful
+    everything = wait_state(states, lambda c: c['regions'], lambda: show(0.3))
+    assert everything['regions'][0]['probability'] < 0.5
+
+
 def test_regions_come_as_detections(graph, bundle_path, bundle, states):
     vision_msgs = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
     graph.node(MonitorNode, bundle=str(bundle_path), **QUIET)
@@ -162,6 +223,7 @@ def test_regions_come_as_detections(graph, bundle_path, bundle, states):
     assert detection.bbox.size_x == pytest.approx(60, abs=4)
     assert detection.bbox.size_y == pytest.approx(30, abs=4)
     (result,) = detection.results
+    assert detection.id.isdigit()
     assert result.hypothesis.class_id == 'unknown'
     assert result.hypothesis.score > 0.5
 

@@ -264,6 +264,40 @@ def test_exact_stamps_join_and_forget():
     assert stamps.incomplete == 4
 
 
+def test_exact_stamps_wait_for_what_is_optional_only_where_it_comes():
+    stamps = ExactStamps(('a',), optional=('x',))
+    assert stamps.add('a', 1, 'a1') == (1, {'a': 'a1'})
+    assert stamps.add('x', 1, 'late') is None
+    assert stamps.add('a', 2, 'a2') is None, 'it has come once'
+    assert stamps.add('x', 2, 'x2') == (2, {'a': 'a2', 'x': 'x2'})
+    assert stamps.add('a', 3, 'a3') is None
+    assert stamps.add('a', 4, 'a4') == (3, {'a': 'a3'}), 'no longer than to the next stamp'
+    assert stamps.incomplete == 0
+
+
+def test_exact_stamps_of_which_optional_ones_stop():
+    stamps = ExactStamps(('a', 'b'), optional=('x',))
+    stamps.add('x', 1, 'x1')
+    stamps.add('a', 1, 'a1')
+    assert stamps.add('b', 1, 'b1') == (1, {'a': 'a1', 'b': 'b1', 'x': 'x1'})
+    stamps.add('a', 2, 'a2')
+    assert stamps.add('b', 2, 'b2') is None
+    assert stamps.add('a', 3, 'a3') == (2, {'a': 'a2', 'b': 'b2'})
+    assert stamps.add('b', 3, 'b3') == (3, {'a': 'a3', 'b': 'b3'}), 'nobody waits any more'
+    assert stamps.incomplete == 0
+
+
+def test_dispersion_there_and_back():
+    values = np.random.default_rng(0).random((3, 4, 3)).astype(np.float32)
+    message = conversions.image_message(values, HEADER)
+    assert (message.encoding, message.step, message.header) == ('32FC3', 48, HEADER)
+    np.testing.assert_array_equal(conversions.dispersion_from_image(message), values)
+    with pytest.raises(FrameError, match="dispersion: 'mono8', expected 32FC3"):
+        conversions.dispersion_from_image(
+            conversions.image_message(np.zeros((2, 2), 'u1'), HEADER)
+        )
+
+
 def test_newest_wins_and_all_are_counted():
     begun, go_on = threading.Event(), threading.Event()
     done = []
