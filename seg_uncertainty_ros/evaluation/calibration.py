@@ -240,10 +240,8 @@ class ScoreQuantiles:
 
         """
         for k, row in enumerate(scores):
-            if not np.isfinite(row).all():
-                msg = (
-                    f'score {k}: {row[~np.isfinite(row)][0]} for a pixel, expected a finite value'
-                )
+            if not (finite := np.isfinite(row)).all():
+                msg = f'score {self._names[k]}: {row[~finite][0]} for a pixel, expected a number'
                 raise CalibrationDataError(msg)
             keys = order_keys(np.ascontiguousarray(row, np.float32))
             bins = (keys >> np.uint32(32 - self.BITS)).astype(np.int64)
