@@ -24,7 +24,7 @@ CLASSIFIER = 'segmenter.classifier.weight'
 TEMPERATURE = 'temperature'
 LOWER = 'scale.lower'
 INVERSE_WIDTH = 'scale.inverse_width'
-VIEWS = ('Gather', 'Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Unsqueeze')
+VIEWS = ('Flatten', 'Gather', 'Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Unsqueeze')
 # 1 - max p in float32, from logits and from the graph.
 TOLERANCE = 1e-4
 
@@ -158,7 +158,7 @@ class LogitsSession:
         """
         feeds = {'image': image, 'score_index': np.array(0, dtype=np.int64)}
         outputs, scores = self._session.run(None, feeds)
-        logits = outputs[0]
+        logits = outputs.reshape(-1, *scores.shape[1:])
         if not self._checked:
             rest = 1 - 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)
             if (error := float(np.abs(rest - scores[0]).max())) > TOLERANCE:
