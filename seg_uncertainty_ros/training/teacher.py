@@ -50,6 +50,7 @@ MAX_WIDTH = 640
 MIN_LABELLED = 0.5
 """A frame of which the teacher knows less is not used: at night it is sure of wrong labels too."""
 REFINED = 200
+"""Images of IDD-Lite."""
 
 _INDEX = {info.name: index for index, info in enumerate(CAMVID)}
 
@@ -75,6 +76,12 @@ FOOTAGE = (
 )
 
 
+def _label_size(image: Image) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    scale = min(1.0, MAX_WIDTH / width)
+    return round(height * scale), round(width * scale)
+
+
 @torch.inference_mode()
 def class_probabilities(
     network: EspNetV2, image: Image, rows: int = HEIGHT
@@ -82,17 +89,18 @@ def class_probabilities(
     """Return the teacher's SxHxW for our S classes: the mean over ``image`` and its mirror image.
 
     The probabilities of Cityscapes' classes are summed up to ours. Those of background belong to
-    none, so that a pixel's sum may be less than 1. ``image`` is uint8 HxWx3 BGR and resized to
-    ``rows`` for the teacher.
+    none, so that a pixel's sum may be less than 1. ``image`` is uint8 BGR of any size; it is
+    resized to ``rows`` for the teacher. H and W are the image's, shrunk to MAX_WIDTH.
     """
     height, width = image.shape[:2]
     columns = round(width * rows / height / STRIDE) * STRIDE
     shown = torch.from_numpy(cv2.resize(image, (columns, rows))).permute(2, 0, 1)
     logits = network(torch.stack([shown, shown.flip(2)]).to(network.mean.device))
-    both = F.interpolate(logits, (height, width), mode='bilinear', align_corners=True).softmax(1)
+    size = _label_size(image)
+    both = F.interpolate(logits, size, mode='bilinear', align_corners=True).softmax(1)
     theirs = ((both[0] + both[1].flip(2)) / 2).cpu()
     ids = torch.from_numpy(train_ids())
-    ours = torch.zeros(len(CAMVID), height, width)
+    ours = torch.zeros(len(CAMVID), *size)
     return ours.index_add_(0, ids, theirs[: len(ids)]).numpy()
 
 
@@ -102,7 +110,10 @@ def pseudo_labels(
     rows: int = HEIGHT,
     confidence: float = CONFIDENCE,
 ) -> list[Image]:
-    """Return uint8 HxW for each image: the teacher's class where it is sure, else UNLABELLED."""
+    """Return uint8 HxW for each image: the teacher's class where it is sure, else UNLABELLED.
+
+    Sizes and ``rows`` as for class_probabilities.
+    """
     labels = []
     for image in tqdm(images, desc='pseudo labels', unit='image'):
         p = class_probabilities(network, image, rows)
@@ -136,13 +147,6 @@ def without_nonsense(labels: Image, footage: Footage) -> Image:
     return labels
 
 
-def _shrunk(image: Image, interpolation: int) -> Image:
-    height, width = image.shape[:2]
-    scale = min(1.0, MAX_WIDTH / width)
-    size = (round(width * scale), round(height * scale))
-    return cv2.resize(image, size, interpolation=interpolation)
-
-
 def footage_samples(network: EspNetV2, data: Path, footage: Footage) -> list[Sample]:
     """Return the frames that the teacher knows enough of, at most MAX_WIDTH wide."""
     source = open_source(data / footage.path)
@@ -156,15 +160,15 @@ def footage_samples(network: EspNetV2, data: Path, footage: Footage) -> list[Sam
     for (name, image), labels in zip(frames.items(), labelled, strict=True):
         kept = without_nonsense(labels, footage)
         if (kept != UNLABELLED).mean() >= MIN_LABELLED * footage.visible:
-            small = _shrunk(image, cv2.INTER_AREA), _shrunk(kept, cv2.INTER_NEAREST)
-            samples.append(Sample(name, *small))
+            small = cv2.resize(image, kept.shape[::-1], interpolation=cv2.INTER_AREA)
+            samples.append(Sample(name, small, kept))
     return samples
 
 
-def refined_idd_lite(network: EspNetV2, data: Path) -> list[Sample]:
-    """Return REFINED training images of IDD-Lite, coarse where the teacher does not say more."""
+def refined_idd_lite(network: EspNetV2, data: Path, count: int) -> list[Sample]:
+    """Return at most ``count`` training images, coarse where the teacher does not say more."""
     samples = idd_lite(data / 'idd_lite', 'train')
-    samples = samples[:: ceil(len(samples) / REFINED)]
+    samples = samples[:: ceil(len(samples) / count)]
     labelled = pseudo_labels(network, [x.image for x in samples], IDD_LITE_HEIGHT)
     return [
         replace(sample, labels=refined(sample.labels, labels))
@@ -172,13 +176,18 @@ def refined_idd_lite(network: EspNetV2, data: Path) -> list[Sample]:
     ]
 
 
-def taught(data: Path, cache: Path | None = None) -> list[Sample]:
-    """Return the frames of FOOTAGE and REFINED images of IDD-Lite with the teacher's labels.
+def taught(
+    data: Path,
+    cache: Path | None = None,
+    footage: tuple[Footage, ...] = FOOTAGE,
+    idd_images: int = REFINED,
+) -> list[Sample]:
+    """Return frames of ``footage`` and images of IDD-Lite with what the teacher says of them.
 
     The latter keep their coarse labels (and names) where the teacher is unsure or contradicts
     them. All are read from ``cache`` (.npz) where it holds the same, else written there.
     """
-    recipe = f'{__version__}: {WEIGHTS}, {CONFIDENCE}, {MIN_LABELLED}, {FOOTAGE}, {REFINED}'
+    recipe = f'{__version__}: {WEIGHTS}, {CONFIDENCE}, {MIN_LABELLED}, {footage}, {idd_images}'
     if cache is not None and cache.exists():
         with np.load(cache) as stored:
             if str(stored['made']) == recipe:
@@ -189,8 +198,8 @@ def taught(data: Path, cache: Path | None = None) -> list[Sample]:
                 ]
     network = load_espnetv2(data / WEIGHTS)
     network = network.to('cuda' if torch.cuda.is_available() else 'cpu')
-    samples = [x for footage in FOOTAGE for x in footage_samples(network, data, footage)]
-    samples += refined_idd_lite(network, data)
+    samples = [x for item in footage for x in footage_samples(network, data, item)]
+    samples += refined_idd_lite(network, data, idd_images)
     if cache is not None:
         arrays = {f'image_{i}': x.image for i, x in enumerate(samples)}
         arrays |= {f'labels_{i}': x.labels for i, x in enumerate(samples)}

@@ -128,3 +128,25 @@ def test_road_in_the_sky_and_the_own_car_are_nonsense():
     expected[5:8] = ROAD
     expected[5, 4] = UNLABELLED
     np.testing.assert_array_equal(cleaned, expected)
+
+
+def test_frames_the_teacher_knows_are_taught_and_read_from_the_cache(
+    data_dir: Path, tmp_path: Path
+):
+    cache = tmp_path / 'taught.npz'
+    bdd = (teacher.Footage('bdd', every=12, visible=0.75),)  # the first by day, the last by night
+    first, refined = teacher.taught(data_dir, cache, bdd, 1)
+    assert first.name == 'bdd_adb4871d-4d063244'
+    assert first.image.shape == (360, 640, 3)
+    assert first.labels.shape == (360, 640)
+    assert set(np.unique(first.labels)) <= {*range(len(CAMVID)), UNLABELLED}
+    assert (refined.labels < len(CAMVID)).mean() > 0.2
+
+    written = cache.stat().st_mtime_ns
+    again = teacher.taught(data_dir, cache, bdd, 1)
+    assert cache.stat().st_mtime_ns == written
+    for before, after in zip((first, refined), again, strict=True):
+        assert before.name == after.name
+        np.testing.assert_array_equal(before.image, after.image)
+        np.testing.assert_array_equal(before.labels, after.labels)
+    assert len(teacher.taught(data_dir, cache, (), 2)) == 2
