@@ -30,7 +30,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     train.add_argument('recipe', metavar='RECIPE', help=f'a YAML file, or one of {names}')
     train.add_argument('--data', required=True, type=Path, help='folder with camvid, idd_lite')
     train.add_argument('--out', required=True, type=Path, help='folder of the run')
-    train.add_argument('--init', type=Path, help='checkpoint to start from')
+    train.add_argument('--init', type=Path, help='checkpoint or bundle to start from')
     bundle = add_command(
         commands,
         'bundle',
@@ -44,7 +44,12 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     bundle.add_argument(
         '--scores',
         default='',
-        help='names with commas between, max_softmax first (default: seven)',
+        help='names with commas between, max_softmax first, or all (default: what is deployed)',
+    )
+    bundle.add_argument(
+        '--comparison',
+        action='store_true',
+        help='for tables, in less time: no procedural drives, no meta model, no CamVid test',
     )
 
 
@@ -72,18 +77,21 @@ def run_train(options: argparse.Namespace) -> int:
 def run_bundle(options: argparse.Namespace) -> int:
     """Write a bundle."""
     check_torch()
-    from seg_uncertainty_ros.scores import DEPLOYED
     from seg_uncertainty_ros.scores import SCORES
     from seg_uncertainty_ros.training.bundling import make_bundle
 
-    names = tuple(filter(None, options.scores.split(','))) or DEPLOYED
-    if unknown := set(names) - set(SCORES):
+    names = tuple(filter(None, options.scores.split(',')))
+    if options.scores == 'all':
+        names = 'all'
+    elif unknown := set(names) - set(SCORES):
         msg = f'--scores: {min(unknown)!r} is none of {", ".join(SCORES)}'
         raise CommandError(msg)
-    if names[0] != 'max_softmax':
+    elif names and names[0] != 'max_softmax':
         msg = f'--scores: {names[0]!r} comes first, expected max_softmax: it is the confidence'
         raise CommandError(msg)
     out = new_directory(options.out)
-    bundle = make_bundle(options.checkpoint, options.data, out, scores=names)
+    bundle = make_bundle(
+        options.checkpoint, options.data, out, scores=names, comparison=options.comparison
+    )
     print((bundle.path / 'MODEL_CARD.md').read_text(encoding='utf-8'))
     return 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -45,6 +46,10 @@ from seg_uncertainty_ros.training import datasets
 from seg_uncertainty_ros.training.feature_statistics import fit_feature_statistics
 from seg_uncertainty_ros.training.model_card import Metrics
 from seg_uncertainty_ros.training.model_card import model_card
+from seg_uncertainty_ros.training.segments import fit_segments
+from seg_uncertainty_ros.training.segments import known_frames
+from seg_uncertainty_ros.training.segments import outlier_frames
+from seg_uncertainty_ros.training.segments import procedural_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,10 +59,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.training.datasets import Sample
+    from seg_uncertainty_ros.training.segments import LabelledFrame
 
 GEOMETRY = Geometry(stride=Segmenter.stride, max_pixels=640 * 384)
-# The best of the nine on fs_static, the set to choose scores on.
-DEFAULT_SCORE = 'energy'
+# The best on fs_static, the set to choose scores on, of networks with each outlier output.
+DEFAULT_SCORE = {'none': 'energy', 'void': 'void', 'head': 'void'}
+# Scores that mean something for a network with each outlier output.
+OUTLIER_SCORES = {
+    'none': (),
+    'void': ('void', 'void_combined'),
+    'head': ('outlier', 'outlier_combined', 'void'),
+}
 DRIVE_RATE_HZ = 5.0
 # Seeds of drives that neither training (10000 and up) nor the demo uses.
 DRIVE_SEEDS = range(500, 516)
@@ -137,18 +149,14 @@ def observe(bundle: Bundle, drives: Iterable[Sequence[NDArray[np.uint8]]]) -> Ob
     pipeline = Pipeline(bundle)
     observed = Observed([], [], [])
     for drive in tqdm(list(drives), desc='thresholds', unit='drive'):
-        monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference)
+        monitor = Monitor(
+            MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference, bundle.segments
+        )
         rows = []
         for index, image in enumerate(drive):
             stamp_ns = 10**9 + round(index * 1e9 / DRIVE_RATE_HZ)
             result = pipeline.process(Frame(image, stamp_ns))
-            rows.append(
-                monitor.update(
-                    Observation(
-                        stamp_ns, result.mask, result.confidence, result.anomaly, result.embedding
-                    )
-                )
-            )
+            rows.append(monitor.update(Observation.of(result, stamp_ns)))
         observed.ood_area.append(np.array([row.ood_area or 0.0 for row in rows]))
         observed.confidence.append(np.array([row.mean_confidence for row in rows]))
         shifts = [row.domain_shift for row in rows if row.domain_shift is not None]
@@ -213,15 +221,32 @@ def make_bundle(
     data: Path,
     out: Path,
     *,
-    scores: Sequence[str] = DEPLOYED,
-    version: str = '0.1.0',
+    scores: Sequence[str] | Literal['all'] = (),
+    comparison: bool = False,
+    version: str = '0.2.0',
 ) -> Bundle:
-    """Write the bundle of a checkpoint, with these scores in its graph, to ``out``."""
+    """Write the bundle of a checkpoint to ``out``.
+
+    Args:
+        checkpoint: of `train`.
+        data: folder with camvid; the meta model of objects needs ood/fs_static too.
+        out: the bundle, a new directory.
+        scores: names out of SCORES; none for those that are deployed with such a network.
+        comparison: a bundle for tables, in less time: no procedural scenes behind its scales,
+            reference and thresholds, no meta model, CamVid test not looked at.
+        version: of the bundle.
+
+    """
     state = torch.load(checkpoint, weights_only=True)
-    segmenter = Segmenter(len(CAMVID))
+    recipe = state['recipe']
+    output = recipe.get('outlier_output', 'none')
+    scores = choose_scores(scores, output)
+    segmenter = Segmenter(len(CAMVID), outlier=output != 'none')
     segmenter.load_state_dict(state['weights'])
     train, val = (datasets.camvid(data / 'camvid', split) for split in ('train', 'val'))
-    scenes = datasets.procedural(CALIBRATION_SCENES, CALIBRATION_SEED, 360, 480)
+    scenes = []
+    if not comparison:
+        scenes = datasets.procedural(CALIBRATION_SCENES, CALIBRATION_SEED, 360, 480)
     out.mkdir(parents=True, exist_ok=True)
 
     statistics = None
@@ -247,7 +272,9 @@ def make_bundle(
     graph = DeployedGraph(segmenter, scale, temperature, scores, statistics).eval()
     export_onnx(graph, out / GRAPH)
 
-    domains = (camvid_sequences(train, val), procedural_sequences(DRIVE_SEEDS))
+    domains = [camvid_sequences(train, val)]
+    if not comparison:
+        domains.append(procedural_sequences(DRIVE_SEEDS))
     reference = Reference.fit(
         {d.domain: embeddings(graph, d) for d in domains},
         window={d.domain: d.window for d in domains},
@@ -257,7 +284,7 @@ def make_bundle(
     always = Threshold(-1.0, 0.0, 'not fitted yet')
     bundle = Bundle(
         path=out,
-        name=state['recipe']['name'],
+        name=recipe['name'],
         version=version,
         geometry=GEOMETRY,
         classes=CAMVID,
@@ -266,17 +293,24 @@ def make_bundle(
             ScoreInfo(name, SCORES[name].description, tuple(float(f'{k:.9g}') for k in row))
             for name, row in zip(scores, knots, strict=True)
         ),
-        default_score=DEFAULT_SCORE if DEFAULT_SCORE in scores else scores[0],
+        default_score=best if (best := DEFAULT_SCORE[output]) in scores else scores[0],
         thresholds={'ood_area': never, 'low_confidence': always, 'domain_shift': never},
         reference=reference,
         provenance={},
         digest='',
     ).write()
-    observed = observe(bundle, (_images(val), *domains[1].drives))
+    held_out = None
+    if not comparison:
+        model, held_out = fit_segments(bundle, labelled_segments(data))
+        bundle = replace(bundle, segments=model).write()
+    drives = [drive for domain in domains[1:] for drive in domain.drives]
+    observed = observe(bundle, (_images(val), *drives))
+    test = () if comparison else datasets.camvid(data / 'camvid', 'test')
     metrics = Metrics(
         val=confusion(bundle, tqdm(val, desc='CamVid val')),
-        test=confusion(bundle, tqdm(datasets.camvid(data / 'camvid', 'test'), desc='CamVid test')),
+        test=confusion(bundle, tqdm(test, desc='CamVid test')) if test else None,
         temperature=temperature,
+        held_out=held_out,
         ece_before=before.bins.ece(),
         ece_after=after.bins.ece(),
     )
@@ -284,17 +318,32 @@ def make_bundle(
         bundle,
         thresholds=fit_thresholds(observed),
         provenance={
-            'recipe': state['recipe'],
+            'recipe': recipe,
             'initialised_from': state.get('origin', 'unknown'),
             'commit': commit(),
             'selected_on': {'set': 'CamVid val', **state['val']},
             'torch': torch.__version__,
             'camvid_val_miou': round(metrics.val.miou(), 4),
-            'camvid_test_miou': round(metrics.test.miou(), 4),
+            'camvid_test_miou': round(metrics.test.miou(), 4) if metrics.test else 'not measured',
         },
     )
-    (out / MODEL_CARD).write_text(model_card(bundle, metrics), encoding='utf-8')
+    (out / MODEL_CARD).write_text(model_card(bundle, recipe, metrics), encoding='utf-8')
     return bundle.write()
+
+
+def choose_scores(scores: Sequence[str] | Literal['all'], output: str) -> tuple[str, ...]:
+    """Return the names of the scores of a network with this outlier output."""
+    if scores == 'all':
+        scores = [name for name, score in SCORES.items() if score.needs != 'outlier']
+        return (*scores, *OUTLIER_SCORES[output])
+    return tuple(scores) or (*DEPLOYED, *OUTLIER_SCORES[output])
+
+
+def labelled_segments(data: Path) -> Iterator[LabelledFrame]:
+    """Yield what the meta model of objects is fitted on: fs_static, CamVid val, procedural."""
+    yield from outlier_frames(data / 'ood' / 'fs_static')
+    yield from known_frames(data / 'camvid' / 'val')
+    yield from procedural_frames()
 
 
 def _images(samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
