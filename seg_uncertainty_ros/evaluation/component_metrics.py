@@ -3,8 +3,8 @@
 """Metrics of connected components as SegmentMeIfYouCan counts them.
 
 Chan et al., SegmentMeIfYouCan: A benchmark for anomaly segmentation, NeurIPS 2021 datasets track;
-SegmentMeIfYouCan/road-anomaly-benchmark, ``metrics/instance_segmentation.py``. For a component k of
-the truth with K̂(k) the pixels of the predicted components that touch it,
+SegmentMeIfYouCan/road-anomaly-benchmark, ``metrics/instance_segmentation.py``. For a component k
+of the truth with K̂(k) the pixels of the predicted components that touch it,
 
     sIoU(k) = |k ∩ K̂(k)| / |k ∪ (K̂(k) without the other components of the truth)|
 

@@ -68,7 +68,7 @@ def _legend(row: OutlierRow) -> str:
 def _caption(frame: FrameErrors) -> str:
     found = frame.true_positive_rate
     what = 'no outlier on it' if isnan(found) else f'{100 * found:.0f} % of its outliers found'
-    return f'{frame.name}: {100 * frame.false_positive_rate:.1f} % false positives, {what}'
+    return f'image {frame.name}: {100 * frame.false_positive_rate:.1f} % false positives, {what}'
 
 
 def _tiles(

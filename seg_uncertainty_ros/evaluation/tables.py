@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import fields
 from datetime import datetime
 from datetime import timezone
@@ -82,6 +83,30 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join((lines[0], rule, *lines[1:])) + '\n'
 
 
+def interval(estimate: Estimate) -> str:
+    """Return value and 95 % interval with three digits."""
+    if isnan(estimate.value):
+        return '–'
+    return f'{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]'
+
+
+def megapixels(count: int) -> str:
+    """Return the size of a network's input."""
+    return f'{count / 1e6:.2f} MP'
+
+
+def bundle_labels(bundles: Iterable[Bundle]) -> dict[str, str]:
+    """Return a name for each digest: the bundle's, or its folder where two share a name."""
+    by_digest = {bundle.digest: bundle for bundle in bundles}
+    names = Counter(bundle.name for bundle in by_digest.values())
+    return {
+        digest: bundle.name
+        if names[bundle.name] == 1
+        else '/'.join(bundle.path.resolve().parts[-2:])
+        for digest, bundle in by_digest.items()
+    }
+
+
 def _outlier_intro(table: OutlierTable) -> str:
     run = table.run
     share = 100 * table.outlier_pixels / run.pixels
@@ -94,14 +119,15 @@ def _outlier_intro(table: OutlierTable) -> str:
 
 
 def _outlier_table(tables: Sequence[OutlierTable]) -> str:
+    labels = bundle_labels(table.run.bundle for table in tables)
     rows = [
         (
-            table.run.bundle.name,
-            _pixels(table.run.max_pixels),
+            labels[table.run.bundle.digest],
+            megapixels(table.run.max_pixels),
             row.score,
-            _interval(row.pixels.average_precision),
-            _interval(row.pixels.auroc),
-            _interval(row.pixels.fpr95),
+            interval(row.pixels.average_precision),
+            interval(row.pixels.auroc),
+            interval(row.pixels.fpr95),
             _number(row.components.siou.value),
             _number(row.components.ppv.value),
             _number(row.components.f1.value),
@@ -114,12 +140,13 @@ def _outlier_table(tables: Sequence[OutlierTable]) -> str:
 
 
 def _segmentation_table(tables: Sequence[SegmentationTable]) -> str:
+    labels = bundle_labels(table.run.bundle for table in tables)
     rows = [
         (
-            table.run.bundle.name,
-            _pixels(table.run.max_pixels),
-            _interval(table.miou),
-            _interval(table.accuracy),
+            labels[table.run.bundle.digest],
+            megapixels(table.run.max_pixels),
+            interval(table.miou),
+            interval(table.accuracy),
             _number(table.ece),
         )
         for table in tables
@@ -128,13 +155,14 @@ def _segmentation_table(tables: Sequence[SegmentationTable]) -> str:
 
 
 def _misclassification_table(tables: Sequence[SegmentationTable]) -> str:
+    labels = bundle_labels(table.run.bundle for table in tables)
     rows = [
         (
-            table.run.bundle.name,
+            labels[table.run.bundle.digest],
             row.score,
-            _interval(row.metrics.average_precision),
-            _interval(row.metrics.fpr95),
-            _interval(row.metrics.ause),
+            interval(row.metrics.average_precision),
+            interval(row.metrics.fpr95),
+            interval(row.metrics.ause),
         )
         for table in tables
         for row in table.rows
@@ -149,21 +177,12 @@ def _class_table(tables: Sequence[SegmentationTable]) -> str:
         (name, *(column[index] if index < len(column) else '' for column in columns))
         for index, name in enumerate(names)
     ]
-    return grid(('class', *(table.run.bundle.name for table in tables)), rows)
+    labels = bundle_labels(table.run.bundle for table in tables)
+    return grid(('class', *(labels[table.run.bundle.digest] for table in tables)), rows)
 
 
 def _number(value: float) -> str:
     return '–' if isnan(value) else f'{value:.3f}'
-
-
-def _interval(estimate: Estimate) -> str:
-    if isnan(estimate.value):
-        return '–'
-    return f'{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]'
-
-
-def _pixels(count: int) -> str:
-    return f'{count / 1e6:.2f} MP'
 
 
 def _outlier_content(table: OutlierTable) -> dict[str, Any]:
