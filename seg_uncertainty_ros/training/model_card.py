@@ -129,6 +129,6 @@ def _objects(held_out: HeldOut | None) -> str:
 Meta classification, judged on images that it was not fitted on (fs_static, CamVid val,
 procedural drives): of {held_out.segments - held_out.true} false segments
 {100 * held_out.removed:.0f} % are removed where {100 * held_out.lost:.1f} % of {held_out.true}
-true ones are lost; with a threshold that is held out too, {100 * held_out.nested_removed:.0f} % and
+true ones are lost; with a threshold held out too, {100 * held_out.nested_removed:.0f} % and
 {100 * held_out.nested_lost:.1f} %. AUROC {held_out.auroc:.3f}.
 """
