@@ -271,7 +271,10 @@ def test_a_calibrated_bundle_can_be_calibrated_again(calibrated, scenes, tmp_pat
     assert again.temperature == once.temperature
     for first, second in zip(once.scores, again.scores, strict=True):
         np.testing.assert_allclose(first.knots, second.knots, rtol=1e-5)
-    assert 'thresholds of the monitor were kept' in capsys.readouterr().err
+    assert (
+        'thresholds of the monitor and a meta model of segments were kept'
+        in capsys.readouterr().err
+    )
 
 
 def refused(bundle, capsys, tmp_path, *data, options=()):

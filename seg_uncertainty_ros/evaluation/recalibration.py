@@ -298,7 +298,7 @@ def write_bundle(bundle: Bundle, result: Recalibration, report: str, out: Path) 
         'temperature': 'kept'
         if temperature is None
         else f'fitted on {temperature.before.bins.pixels} labelled pixels',
-        'thresholds': 'kept, as fitted before this calibration',
+        'thresholds': 'kept with the meta model, as fitted before this calibration',
     }
     return replace(
         bundle,
