@@ -96,12 +96,12 @@ def bundles_and_resolutions(
         CommandError: a resolution of less than a pixel.
 
     """
-    resolutions = options.max_pixels or [None]
-    for pixels in filter(None.__ne__, resolutions):
+    for pixels in options.max_pixels or []:
         if pixels < 1:
             msg = f'--max-pixels: {pixels}, expected at least 1'
             raise CommandError(msg)
-    return [Bundle.load(path) for path in options.bundle or [default_bundle_path()]], resolutions
+    bundles = [Bundle.load(path) for path in options.bundle or [default_bundle_path()]]
+    return bundles, options.max_pixels or [None]
 
 
 def chosen_scores(bundles: list[Bundle], names: list[str] | None) -> list[tuple[str, ...]]:
