@@ -25,8 +25,8 @@ REPORT = 'calibration.md'
 PICTURE = 'reliability.png'
 
 KEPT = (
-    'The thresholds of the monitor and a meta model of segments were kept. They were fitted on the '
-    'old confidence and scales: check `ood_area` and `low_confidence` on your own drives.'
+    'The thresholds of the monitor and a meta model of segments were kept. They were fitted on '
+    'the old confidence and scales: check `ood_area` and `low_confidence` on your own drives.'
 )
 
 
