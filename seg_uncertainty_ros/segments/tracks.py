@@ -130,25 +130,27 @@ def distance_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     d: between the centres, c: diagonal of the smallest box around both (Zheng et al.,
     Distance-IoU loss, AAAI 2020). Unlike the IoU it tells how far boxes are that do not overlap.
     """
-    a, b = first[:, None], second[None]
-    inner = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    overlap = np.maximum(inner, 0.0).prod(axis=-1)
-    area = [np.maximum(box[..., 2:] - box[..., :2], 0.0).prod(axis=-1) for box in (a, b)]
-    outer = np.maximum(a[..., 2:], b[..., 2:]) - np.minimum(a[..., :2], b[..., :2])
-    distance = ((a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2) ** 2
+    # Axis 0: x, y.
+    low, high = (first.T[k : k + 2, :, None] for k in (0, 2))
+    other_low, other_high = (second.T[k : k + 2, None] for k in (0, 2))
+    inner = np.maximum(np.minimum(high, other_high) - np.maximum(low, other_low), 0.0)
+    outer = np.maximum(high, other_high) - np.minimum(low, other_low)
+    between = (low + high - other_low - other_high) / 2
+    (width, height), (other_width, other_height) = high - low, other_high - other_low
+    overlap = inner[0] * inner[1]
     tiny = np.finfo(np.float64).tiny
-    union = np.maximum(area[0] + area[1] - overlap, tiny)
-    return overlap / union - distance.sum(axis=-1) / np.maximum((outer**2).sum(axis=-1), tiny)
+    union = np.maximum(width * height + other_width * other_height - overlap, tiny)
+    diagonal = np.maximum(outer[0] ** 2 + outer[1] ** 2, tiny)
+    return overlap / union - (between[0] ** 2 + between[1] ** 2) / diagonal
 
 
 def match(affinity: NDArray[np.float64]) -> dict[int, int]:
     """Return pairs {column: row} of an (N, M) affinity, the best first, none below the least."""
     pairs: dict[int, int] = {}
     rows: set[int] = set()
-    for place in np.argsort(-affinity, axis=None, kind='stable'):
-        row, column = divmod(int(place), affinity.shape[1])
-        if affinity[row, column] < MIN_AFFINITY:
-            break
+    possible = np.argwhere(affinity >= MIN_AFFINITY)
+    order = np.argsort(-affinity[tuple(possible.T)], kind='stable')
+    for row, column in possible[order].tolist():
         if row not in rows and column not in pairs:
             pairs[column] = row
             rows.add(row)

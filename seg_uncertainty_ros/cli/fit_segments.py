@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""fit-segments: give a bundle the meta model of its segments (extra train)."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.cli.options import CommandError
+from seg_uncertainty_ros.cli.options import add_command
+from seg_uncertainty_ros.cli.options import new_directory
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parsers(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        'fit-segments',
+        run,
+        'Fit which anomalous segments are objects, on Fishyscapes Static, CamVid val and drives.',
+        'fit-segments BUNDLE --data DATA --out NEW',
+    )
+    parser.add_argument('bundle', metavar='BUNDLE', type=Path)
+    parser.add_argument(
+        '--data', required=True, type=Path, help='folder with ood/fs_static and camvid'
+    )
+    parser.add_argument('--out', required=True, type=Path, help='new bundle')
+    parser.add_argument('--drives', type=int, default=2, help='procedural drives per kind')
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write a copy of the bundle with a meta model."""
+    try:
+        from seg_uncertainty_ros.training import segments
+    except ImportError as error:
+        msg = "needs scikit-learn: pip install '.[train]'"
+        raise CommandError(msg) from error
+    bundle = Bundle.load(options.bundle)
+    frames = chain(
+        segments.outlier_frames(options.data / 'ood' / 'fs_static'),
+        segments.known_frames(options.data / 'camvid' / 'val'),
+        segments.procedural_frames(options.drives),
+    )
+    model, held_out = segments.fit_segments(bundle, frames)
+    out = new_directory(options.out)
+    shutil.copytree(bundle.path, out, dirs_exist_ok=True)
+    replace(bundle, path=out, segments=model).write()
+    for name, value in asdict(held_out).items():
+        print(f'{name:15} {value:.4g}')
+    print(f'{out} written: {model.reason}')
+    return 0
