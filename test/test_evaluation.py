@@ -269,7 +269,7 @@ def test_command_evaluate(bundle, fishyscapes, tmp_path, capsys):
     assert '3 images, 51840 pixels, 10.05 % of them outliers.' in text
     lines = [line.split('|')[1:-1] for line in text.splitlines() if line.startswith('| ')]
     assert [cell.strip() for cell in lines[0]] == (
-        ['bundle', 'input', 'score', 'AP', 'AUROC', 'FPR95', 'sIoU', 'PPV', 'F1']
+        ['bundle', 'input up to', 'score', 'AP', 'AUROC', 'FPR95', 'sIoU', 'PPV', 'F1']
     )
     content = json.loads((out / 'table.json').read_text(encoding='utf-8'))
     (result,) = content['results']

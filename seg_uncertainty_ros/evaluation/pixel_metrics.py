@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SET_BINS = 1 << 17
-"""Distinct scores of a set. Errors are below 1e-5 for AP, see the tests."""
+"""Distinct scores of a set; AP, AUROC and FPR95 are then right to 2e-5 (see the tests)."""
 IMAGE_BINS = 1 << 11
-"""Distinct scores that are kept of each image, for the intervals."""
+"""Distinct scores that are kept of each image, for the intervals: 40 kB an image and score."""
 TPR = 0.95
 
 SIGN = np.uint32(1 << 31)

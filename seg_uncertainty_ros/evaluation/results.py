@@ -42,8 +42,8 @@ QUOTED = """\
 
 Quoted, not measured here: AP / FPR95 on the hidden test sets of the benchmarks, which are not the
 sets above, with larger networks at full resolution. Fishyscapes from table 1 of Blum et al., The
-Fishyscapes Benchmark, IJCV 2021; RoadAnomaly21 from Maag and Riedlinger, Pixel-wise Gradient
-Uncertainty for Convolutional Neural Networks applied to Out-of-Distribution Segmentation, 2023.
+Fishyscapes Benchmark, IJCV 2021; RoadAnomaly21 from Maag and Riedlinger, Pixel-Wise Gradient
+Uncertainty for Convolutional Neural Networks Applied to Out-of-Distribution Segmentation.
 
 | method                             | FS Lost & Found | FS Static     | RoadAnomaly21 |
 |------------------------------------|-----------------|---------------|---------------|
@@ -151,7 +151,7 @@ def _summary(results: Sequence[BundleResults], names: Sequence[str]) -> str:
             )
         )
     metrics = [f'{name} {metric}' for name in names for metric in ('AP', 'FPR95')]
-    return grid(('bundle', 'input', 'score', 'CamVid test mIoU', *metrics), rows)
+    return grid(('bundle', 'input up to', 'score', 'CamVid test mIoU', *metrics), rows)
 
 
 def _row(table: OutlierTable, score: str) -> OutlierRow:

@@ -135,7 +135,7 @@ def _outlier_table(tables: Sequence[OutlierTable]) -> str:
         for table in tables
         for row in table.rows
     ]
-    head = ('bundle', 'input', 'score', 'AP', 'AUROC', 'FPR95', 'sIoU', 'PPV', 'F1')
+    head = ('bundle', 'input up to', 'score', 'AP', 'AUROC', 'FPR95', 'sIoU', 'PPV', 'F1')
     return grid(head, rows)
 
 
@@ -151,7 +151,7 @@ def _segmentation_table(tables: Sequence[SegmentationTable]) -> str:
         )
         for table in tables
     ]
-    return grid(('bundle', 'input', 'mIoU', 'accuracy', 'ECE'), rows)
+    return grid(('bundle', 'input up to', 'mIoU', 'accuracy', 'ECE'), rows)
 
 
 def _misclassification_table(tables: Sequence[SegmentationTable]) -> str:
