@@ -228,7 +228,8 @@ def cross_validate(table: SegmentTable) -> HeldOut:
     probability, iou = np.empty(len(table.iou)), np.empty(len(table.iou))
     # Above 0 where the threshold of the other groups keeps the segment.
     nested = np.empty(len(table.iou))
-    for train, test in _folds(table):
+    # Two groups are left for the inner folds.
+    for train, test in _folds(table, least=3):
         inner = _subset(table, train)
         probability[test], iou[test] = _predict(inner, table.features[test])
         inner_probability = np.empty(len(train))
@@ -289,10 +290,15 @@ def procedural_frames(
     for number in range(drives * len(KINDS)):
         event = UnknownEvent(1.0, 6.5, KINDS[number % len(KINDS)])
         drive = Drive(seed + number, rate_hz=rate_hz, duration_s=7.0, events=(event,))
-        for rendered in drive:
-            labels = np.where(rendered.labels == UNLABELLED, UNLABELLED, 0).astype(np.uint8)
-            labels[rendered.unknown] = 1
-            yield LabelledFrame(rendered.image, labels, f'procedural/{seed + number}')
+        yield from drive_frames(drive, f'procedural/{seed + number}')
+
+
+def drive_frames(drive: Drive, group: str) -> Iterator[LabelledFrame]:
+    """Yield every frame of a procedural drive."""
+    for rendered in drive:
+        labels = np.where(rendered.labels == UNLABELLED, UNLABELLED, 0).astype(np.uint8)
+        labels[rendered.unknown] = 1
+        yield LabelledFrame(rendered.image, labels, group)
 
 
 def _majority(chosen: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -301,12 +307,15 @@ def _majority(chosen: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.ui
     return (share >= 0.5).view(np.uint8)
 
 
-def _folds(table: SegmentTable) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def _folds(table: SegmentTable, least: int = 2) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    folds = FOLDS
     for true in (True, False):
-        if (groups := len(set(table.group[table.true == true]))) < FOLDS:
+        groups = len(set(table.group[table.true == true]))
+        folds = min(folds, groups)
+        if groups < least:
             msg = f'{groups} groups with {"true" if true else "false"} segments'
-            raise SegmentFitError(f'{msg}, expected at least {FOLDS}')
-    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+            raise SegmentFitError(f'{msg}, expected at least {least}')
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     return list(splitter.split(table.features, table.true, table.group))
 
 
