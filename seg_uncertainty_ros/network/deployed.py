@@ -13,7 +13,7 @@ from torch import nn
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
-from seg_uncertainty_ros.scores.evidence import channel_sum
+from seg_uncertainty_ros.scores.sums import channel_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class ScoreScale(nn.Module):
         lower = self.lower[index].view(-1, 1, 1)
         inverse = self.inverse_width[index].view(-1, 1, 1)
         pieces = ((score - lower) * inverse).clamp(0.0, 1.0)
-        return channel_sum(pieces.unsqueeze(0))[0] / self.lower.shape[1]
+        return channel_sum(pieces.flatten(1)).view(score.shape) / self.lower.shape[1]
 
 
 def to_uint8(plane: Tensor) -> Tensor:
@@ -97,8 +97,9 @@ class DeployedGraph(nn.Module):
 
     def _judge(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         logits = prediction.logits / self.temperature
-        evidence = Evidence.of(logits, prediction.features, prediction.outlier, self.temperature)
-        scores = torch.cat([score(evidence) for score in self.scores])
+        evidence = Evidence(logits, prediction.features, prediction.outlier, self.temperature)
+        planes = torch.cat([score(evidence) for score in self.scores], dim=1)
+        scores = planes.view(-1, *logits.shape[2:])
         return logits, scores, prediction.embedding[0]
 
     def forward(self, image: Tensor, score_index: Tensor) -> tuple[Tensor, ...]:

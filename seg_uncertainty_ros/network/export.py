@@ -48,6 +48,7 @@ def export_onnx(graph: DeployedGraph, path: Path) -> None:
     )
     model = onnx.load(path, load_external_data=False)
     pool_globally(model)
+    split_extrema(model)
     shape_after_cast(model)
     drop_unused_initializers(model)
     onnx.save(model, path)
@@ -72,6 +73,31 @@ def pool_globally(model: onnx.ModelProto) -> None:
             node.op_type = 'GlobalAveragePool'
             del node.input[1:]
             del node.attribute[:]
+
+
+def split_extrema(model: onnx.ModelProto) -> None:
+    """Write the largest or smallest of a few channels as Max or Min of planes.
+
+    ONNX Runtime's reduction over an axis that is not the last takes twice as long on a CPU.
+    """
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in model.graph.value_info}
+    nodes = []
+    for node in model.graph.node:
+        operator = {'ReduceMax': 'Max', 'ReduceMin': 'Min'}.get(node.op_type)
+        keep = [a.i for a in node.attribute if a.name == 'keepdims'] or [1]
+        axes = values.get(node.input[1]) if operator and len(node.input) == 2 else None
+        if operator is None or keep != [1] or axes is None or axes.tolist() != [1]:
+            nodes.append(node)
+            continue
+        channels = shapes[node.input[0]][1].dim_value
+        planes = [f'{node.output[0]}_plane_{channel}' for channel in range(channels)]
+        nodes += [
+            onnx.helper.make_node('Split', node.input[:1], planes, axis=1, num_outputs=channels),
+            onnx.helper.make_node(operator, planes, node.output),
+        ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def shape_after_cast(model: onnx.ModelProto) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Anomaly scores of a pixel, higher is stranger: modules from Evidence to NxHxW."""
+"""Anomaly scores of a pixel, higher is stranger: modules from Evidence to Nx1xP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Literal
 from torch import nn
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
-from seg_uncertainty_ros.scores.gradient_norm import NORMS
 from seg_uncertainty_ros.scores.gradient_norm import PgnOneHot
 from seg_uncertainty_ros.scores.gradient_norm import PgnOneHotExact
 from seg_uncertainty_ros.scores.gradient_norm import PgnUniform
@@ -20,6 +19,7 @@ from seg_uncertainty_ros.scores.gradient_norm import PgnUniformExact
 from seg_uncertainty_ros.scores.logits import Energy
 from seg_uncertainty_ros.scores.logits import MaxLogit
 from seg_uncertainty_ros.scores.mahalanobis import FeatureStatistics
+from seg_uncertainty_ros.scores.mahalanobis import FullMahalanobis
 from seg_uncertainty_ros.scores.mahalanobis import Mahalanobis
 from seg_uncertainty_ros.scores.outlier import Outlier
 from seg_uncertainty_ros.scores.outlier import OutlierCombined
@@ -28,6 +28,7 @@ from seg_uncertainty_ros.scores.outlier import VoidCombined
 from seg_uncertainty_ros.scores.softmax import Entropy
 from seg_uncertainty_ros.scores.softmax import Margin
 from seg_uncertainty_ros.scores.softmax import MaxSoftmax
+from seg_uncertainty_ros.scores.sums import NORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,12 @@ SCORES = {
     'energy': Score('-log sum exp logits', Energy),
     **_gradient_norms(),
     'mahalanobis': Score(
-        'squared Mahalanobis distance to the nearest class', Mahalanobis, 'statistics'
+        'squared Mahalanobis distance to the nearest class, in the plane of the class means',
+        Mahalanobis,
+        'statistics',
+    ),
+    'mahalanobis_full': Score(
+        'squared Mahalanobis distance to the nearest class', FullMahalanobis, 'statistics'
     ),
     'void': Score('log odds of the void class in the softmax over S + 1', Void, 'outlier'),
     'void_combined': Score('p void + 1 - max p over S + 1', VoidCombined, 'outlier'),

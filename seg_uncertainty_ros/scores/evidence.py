@@ -5,71 +5,144 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
+from seg_uncertainty_ros.scores.sums import DYADIC
+from seg_uncertainty_ros.scores.sums import channel_sum
+from seg_uncertainty_ros.scores.sums import dyadic_weights
+from seg_uncertainty_ros.scores.sums import power
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEVER = -1e5
-"""A logit whose exponential is 0, also after a division by ten or a temperature."""
-
-
-def channel_sum(planes: Tensor) -> Tensor:
-    """Sum NxCxHxW over its channels, to NxHxW.
-
-    As a product with ones: ONNX Runtime's sum over an axis that is not the last takes four to
-    eight times as long on a CPU.
-    """
-    count, channels, height, width = planes.shape
-    return (planes.new_ones(1, channels) @ planes.flatten(2)).view(count, height, width)
+# Larger than one over any difference of two logits that float32 tells from 0.
+STEEP = 1e30
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Softmax p = exp / total of the tempered logits z, all float32.
+    """What scores are computed from, all float32; every derived plane is computed once.
 
-    ``exp`` e^(z − max z), NxSxHxW. ``below`` is z − max z with the predicted class at NEVER, so
-    that its exponentials leave that class out: ``others`` e^below, ``rest`` its sum and ``total``
-    1 + ``rest``, NxHxW. 1 − max p is ``rest / total`` to full precision, where 1 − 1/Σe would
-    cancel on confident pixels.
-    ``maximum`` max z, NxHxW. ``features`` φ before the last convolution, NxFxHxW, >= 0.
+    ``logits`` z tempered, NxSxHxW; ``features`` φ before the last convolution, NxFxHxW, >= 0;
     ``outlier`` the untempered logit of the outlier output, NxHxW, or None without one.
     ``temperature`` T of z = y / T: a void class is one of the softmax's classes and takes it too;
     an outlier head is a classifier of its own, which T was not fitted on.
+
+    Derived planes are Nx1xP, maps NxSxP, for the P = HW pixels. With y = z − max z <= 0 the
+    softmax is e^y / ``total``. Sums over the classes leave out the predicted one, so that
+    1 − max p = ``rest / total`` keeps its precision where 1 − 1/Σe^y cancels.
     """
 
-    exp: Tensor
-    below: Tensor
-    others: Tensor
-    rest: Tensor
-    total: Tensor
-    maximum: Tensor
+    logits: Tensor
     features: Tensor
     outlier: Tensor | None = None
     temperature: float = 1.0
+    _others: dict[float, Tensor] = field(default_factory=dict, repr=False)
+    _powers: dict[float, Tensor] = field(default_factory=dict, repr=False)
+    _sums: dict[float, Tensor] = field(default_factory=dict, repr=False)
+    _ratios: dict[float, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> int:
         """The number of classes S."""
-        return self.exp.shape[1]
+        return self.logits.shape[1]
 
-    @classmethod
-    def of(
-        cls,
-        logits: Tensor,
-        features: Tensor,
-        outlier: Tensor | None = None,
-        temperature: float = 1.0,
-    ) -> Evidence:
-        """Compute from tempered logits NxSxHxW, features NxFxHxW and outlier logit NxHxW."""
-        maximum, predicted = logits.max(dim=1, keepdim=True)
-        shifted = logits - maximum
-        exp = shifted.exp()
-        index = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-        below = shifted.where(index != predicted, NEVER)
-        others = below.exp()
-        rest = channel_sum(others)
-        total = 1.0 + rest
-        return cls(exp, below, others, rest, total, maximum[:, 0], features, outlier, temperature)
+    @cached_property
+    def maximum(self) -> Tensor:
+        """Max z, Nx1xP."""
+        return self.logits.flatten(2).amax(dim=1, keepdim=True)
+
+    @cached_property
+    def shifted(self) -> Tensor:
+        """Logits minus their maximum, y, NxSxP."""
+        return self.logits.flatten(2) - self.maximum
+
+    @cached_property
+    def below(self) -> Tensor:
+        """1 where y < 0, 0 where a class has the largest logit, NxSxP.
+
+        A comparison and a selection take three times as long.
+        """
+        return (self.shifted * -STEEP).clamp(0.0, 1.0)
+
+    @cached_property
+    def ties(self) -> Tensor:
+        """Number of classes besides the predicted one that have the largest logit, Nx1xP."""
+        return (self.classes - 1.0) - channel_sum(self.below)
+
+    def others(self, p: float) -> Tensor:
+        """Return e^(p y), 0 for classes that have the largest logit, NxSxP; p of NORMS."""
+        if p not in self._others:
+            if p in (1.0, 2.0):
+                half = self.others(0.5 * p)
+                powers = half * half
+            elif p == 0.3:
+                tenth = self.others(0.1)
+                powers = tenth * tenth * tenth
+            else:
+                powers = (p * self.shifted).exp() * self.below
+            self._others[p] = powers
+        return self._others[p]
+
+    def others_power_sum(self, p: float) -> Tensor:
+        """Return Σ e^(p y) over the classes that are not predicted, Nx1xP."""
+        return channel_sum(self.others(p)) + self.ties
+
+    def feature_powers(self, p: float) -> Tensor:
+        """Return φ^p, NxFxP; p of DYADIC, or 2."""
+        if p not in self._powers:
+            if p == 1.0:
+                powers = self.features.flatten(2)
+            elif p == 2.0:
+                powers = self.feature_powers(1.0) * self.feature_powers(1.0)
+            else:
+                powers = self.feature_powers(2.0 * p).sqrt()
+            self._powers[p] = powers
+        return self._powers[p]
+
+    def feature_power_sum(self, p: float) -> Tensor:
+        """Return Σ φ^p, Nx1xP; p of NORMS, 0.1 and 0.3 as dyadic_weights says.
+
+        A logarithm and two exponentials would take as long as all other scores together.
+        """
+        if p not in self._sums:
+            if p in (0.1, 0.3):
+                weights = zip(dyadic_weights(p), DYADIC, strict=True)
+                total = sum(weight * self.feature_power_sum(e) for weight, e in weights)
+            else:
+                total = channel_sum(self.feature_powers(p))
+            self._sums[p] = total
+        return self._sums[p]
+
+    def feature_power_ratio(self, p: float) -> Tensor:
+        """Return Σ φ^p / total^p, Nx1xP; p of NORMS."""
+        if p not in self._ratios:
+            self._ratios[p] = self.feature_power_sum(p) / power(self.total, p)
+        return self._ratios[p]
+
+    @cached_property
+    def rest(self) -> Tensor:
+        """Σ e^y over the classes that are not predicted, Nx1xP."""
+        return self.others_power_sum(1.0)
+
+    @cached_property
+    def total(self) -> Tensor:
+        """Σ e^y, Nx1xP."""
+        return 1.0 + self.rest
+
+    @cached_property
+    def log_total(self) -> Tensor:
+        """Log Σ e^y, Nx1xP."""
+        return self.total.log()
+
+    @cached_property
+    def uncertainty(self) -> Tensor:
+        """1 − max p, Nx1xP."""
+        return self.rest / self.total
+
+    @cached_property
+    def free_energy(self) -> Tensor:
+        """−log Σ e^z, Nx1xP."""
+        return -(self.maximum + self.log_total)

@@ -19,39 +19,18 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from seg_uncertainty_ros.scores.evidence import channel_sum
+from seg_uncertainty_ros.scores.sums import NORMS
+from seg_uncertainty_ros.scores.sums import channel_sum
+from seg_uncertainty_ros.scores.sums import power
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from seg_uncertainty_ros.scores.evidence import Evidence
 
-NORMS = (0.1, 0.3, 0.5, 1.0, 2.0)
-"""The p of the paper."""
-
-
-def power(x: Tensor, p: float) -> Tensor:
-    """Return x^p for x >= 0 and p of NORMS."""
-    if p == 1.0:
-        return x
-    if p == 2.0:
-        return x * x
-    if p == 0.5:
-        return x.sqrt()
-    # A general power takes four times as long; log 0 = −inf, and its exponential is 0 again.
-    return (p * x.log()).exp()
-
-
-def others_power_sum(evidence: Evidence, p: float) -> Tensor:
-    """Return Σ e^(p y) over the classes that are not predicted, NxHxW.
-
-    Not as powers of e^y, which is 0 where e^(y / 10) is still far from it.
-    """
-    return evidence.rest if p == 1.0 else channel_sum((p * evidence.below).exp())
-
 
 class GradientNorm(nn.Module):
-    """‖s‖_p · ‖φ‖_p, or its p-th power for p < 0.5; subclasses give Σ_h |s_h|^p."""
+    """‖s‖_p · ‖φ‖_p, or its p-th power for p < 0.5; subclasses give Σ_h |s_h total|^p."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
@@ -60,14 +39,13 @@ class GradientNorm(nn.Module):
             raise ValueError(msg)
         self.p = p
 
-    def class_power_sum(self, evidence: Evidence) -> Tensor:
-        """Return Σ_h |s_h|^p, NxHxW."""
+    def power_sum(self, evidence: Evidence) -> Tensor:
+        """Return Σ_h |s_h total|^p, Nx1xP, where p_h total = e^y."""
         raise NotImplementedError
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, >= 0."""
-        features = channel_sum(power(evidence.features, self.p))
-        powers = self.class_power_sum(evidence) * features
+        """Return the score, Nx1xP, >= 0."""
+        powers = self.power_sum(evidence) * evidence.feature_power_ratio(self.p)
         if self.p == 0.5:
             return powers * powers
         return powers.sqrt() if self.p == 2.0 else powers
@@ -76,35 +54,32 @@ class GradientNorm(nn.Module):
 class PgnOneHot(GradientNorm):
     """s_h = p_h (1 − δ_hĉ), the paper's equation (5)."""
 
-    def class_power_sum(self, evidence: Evidence) -> Tensor:
-        """Return Σ over the other classes of p_h^p."""
-        return others_power_sum(evidence, self.p) / power(evidence.total, self.p)
+    def power_sum(self, evidence: Evidence) -> Tensor:
+        """Return Σ over the other classes of e^(p y)."""
+        return evidence.others_power_sum(self.p)
 
 
 class PgnUniform(GradientNorm):
     """s_h = (S − 1)/S · p_h, the paper's equation (6)."""
 
-    def class_power_sum(self, evidence: Evidence) -> Tensor:
-        """Return Σ_h ((S − 1)/S · p_h)^p."""
+    def power_sum(self, evidence: Evidence) -> Tensor:
+        """Return Σ_h ((S − 1)/S · e^y)^p; the predicted class has e^y = 1."""
         factor = ((evidence.classes - 1) / evidence.classes) ** self.p
-        # The predicted class has exp = 1; added last, small terms keep their precision.
-        powers = 1.0 + others_power_sum(evidence, self.p)
-        return factor * powers / power(evidence.total, self.p)
+        return factor * evidence.others_power_sum(self.p) + factor
 
 
 class PgnOneHotExact(GradientNorm):
     """s_h = p_h − δ_hĉ, the exact gradient with the predicted class as label."""
 
-    def class_power_sum(self, evidence: Evidence) -> Tensor:
-        """Return Σ over the other classes of p_h^p, plus (1 − max p)^p."""
-        powers = others_power_sum(evidence, self.p) + power(evidence.rest, self.p)
-        return powers / power(evidence.total, self.p)
+    def power_sum(self, evidence: Evidence) -> Tensor:
+        """Return Σ over the other classes of e^(p y), plus (total − 1)^p."""
+        return evidence.others_power_sum(self.p) + power(evidence.rest, self.p)
 
 
 class PgnUniformExact(GradientNorm):
     """s_h = p_h − 1/S, the exact gradient with the uniform label."""
 
-    def class_power_sum(self, evidence: Evidence) -> Tensor:
-        """Return Σ_h |p_h − 1/S|^p."""
-        p = evidence.exp / evidence.total.unsqueeze(1)
-        return channel_sum(power((p - 1.0 / evidence.classes).abs(), self.p))
+    def power_sum(self, evidence: Evidence) -> Tensor:
+        """Return Σ_h |e^y − total/S|^p."""
+        from_uniform = evidence.shifted.exp() - evidence.total / evidence.classes
+        return channel_sum(power(from_uniform.abs(), self.p))

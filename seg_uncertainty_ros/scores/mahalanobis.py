@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seg_uncertainty_ros.scores.evidence import channel_sum
+from seg_uncertainty_ros.scores.sums import channel_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,13 +61,18 @@ class FeatureStatistics:
 
 
 class Mahalanobis(nn.Module):
-    """min_s (φ − μ_s)ᵀ Σ⁻¹ (φ − μ_s)."""
+    """min_s (φ − μ_s)ᵀ Σ⁻¹ (φ − μ_s) within the first ``rank`` discriminants.
 
-    def __init__(self, statistics: FeatureStatistics) -> None:
+    All F of them give the distance itself. The default, one fewer than classes, leaves out what
+    does not tell classes from each other (reduced-rank discriminant analysis, Hastie et al., The
+    Elements of Statistical Learning, section 4.3.3): noise to this score, and most of its cost.
+    """
+
+    def __init__(self, statistics: FeatureStatistics, rank: int | None = None) -> None:
         super().__init__()
         centre, rows, means = statistics.whitened()
-        self.apart = min(len(means) - 1, len(rows))
-        means = means[:, : self.apart]
+        rank = len(means) - 1 if rank is None else rank
+        rows, means = rows[:rank], means[:, :rank]
         self._hold('rows', rows[:, :, None, None])
         self._hold('bias', -rows @ centre)
         self._hold('means', -2.0 * means[:, :, None, None])
@@ -77,7 +82,15 @@ class Mahalanobis(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).float())
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, >= 0."""
+        """Return the score, Nx1xP, >= 0."""
         whitened = F.conv2d(evidence.features, self.rows, self.bias)
-        to_classes = F.conv2d(whitened[:, : self.apart], self.means, self.squares)
-        return channel_sum(whitened * whitened) + to_classes.amin(dim=1)
+        to_classes = F.conv2d(whitened, self.means, self.squares).flatten(2)
+        flat = whitened.flatten(2)
+        return channel_sum(flat * flat) + to_classes.amin(dim=1, keepdim=True)
+
+
+class FullMahalanobis(Mahalanobis):
+    """min_s (φ − μ_s)ᵀ Σ⁻¹ (φ − μ_s), as printed."""
+
+    def __init__(self, statistics: FeatureStatistics) -> None:
+        super().__init__(statistics, statistics.means.shape[1])

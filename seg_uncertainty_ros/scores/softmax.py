@@ -7,9 +7,10 @@ from __future__ import annotations
 from math import log
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from seg_uncertainty_ros.scores.evidence import channel_sum
+from seg_uncertainty_ros.scores.sums import channel_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,22 +22,24 @@ class MaxSoftmax(nn.Module):
     """1 − max p, 0..1 − 1/S (Hendrycks and Gimpel, ICLR 2017)."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW."""
-        return evidence.rest / evidence.total
+        """Return the score, Nx1xP."""
+        return evidence.uncertainty
 
 
 class Entropy(nn.Module):
     """−Σ p log p / log S, 0..1 (Chan et al., ICCV 2021)."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW; log Σe − Σ e·y / Σe, where the maximum adds 0."""
-        expected = channel_sum(evidence.others * evidence.below) / evidence.total
-        return (evidence.total.log() - expected) / log(evidence.classes)
+        """Return the score, Nx1xP; log Σe − Σ e·y / Σe, where the maximum adds 0."""
+        expected = channel_sum(evidence.others(1.0) * evidence.shifted) / evidence.total
+        return (evidence.log_total - expected) / log(evidence.classes)
 
 
 class Margin(nn.Module):
     """1 − max p + second max p, 0..1."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW."""
-        return (evidence.rest + evidence.others.amax(dim=1)) / evidence.total
+        """Return the score, Nx1xP."""
+        second = evidence.others(1.0).amax(dim=1, keepdim=True)
+        second = torch.maximum(second, evidence.ties.clamp(max=1.0))
+        return (evidence.rest + second) / evidence.total

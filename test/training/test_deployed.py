@@ -65,8 +65,9 @@ def test_confidence_is_the_first_score(graph):
         DeployedGraph(graph.segmenter, knots, scores=('entropy', 'max_softmax'))
 
 
-@pytest.mark.parametrize('size', [(32, 32), (96, 160), (352, 640)])
-@pytest.mark.parametrize('score', [0, 3, 6])
+@pytest.mark.parametrize(
+    ('size', 'score'), [((32, 32), 0), ((32, 32), 3), ((96, 160), 6), ((352, 640), 9)]
+)
 def test_onnx_runtime_equals_torch(graph, exported, size, score):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     session = onnxruntime.InferenceSession(str(exported), providers=['CPUExecutionProvider'])

@@ -17,12 +17,12 @@ from seg_uncertainty_ros.scores import ScoreError
 from seg_uncertainty_ros.scores import available
 from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
-from seg_uncertainty_ros.scores.gradient_norm import NORMS
 from seg_uncertainty_ros.scores.gradient_norm import PgnOneHot
 from seg_uncertainty_ros.scores.gradient_norm import PgnOneHotExact
 from seg_uncertainty_ros.scores.gradient_norm import PgnUniform
 from seg_uncertainty_ros.scores.gradient_norm import PgnUniformExact
 from seg_uncertainty_ros.scores.mahalanobis import FLOOR
+from seg_uncertainty_ros.scores.sums import NORMS
 from seg_uncertainty_ros.training.datasets import Sample
 from seg_uncertainty_ros.training.feature_statistics import FeatureMoments
 from seg_uncertainty_ros.training.feature_statistics import FeatureStatisticsError
@@ -63,12 +63,18 @@ def softmax_with_void(z, v):
     return softmax(np.concatenate([z, v[None] / TEMPERATURE]))
 
 
-def mahalanobis(phi, statistics):
+def mahalanobis(phi, statistics, *, in_plane_of_means):
     floor = FLOOR * np.trace(statistics.covariance) / len(phi)
-    precision = np.linalg.inv(statistics.covariance + floor * np.eye(len(phi)))
+    covariance = statistics.covariance + floor * np.eye(len(phi))
     present = statistics.means[statistics.counts > 0]
     apart = phi[None] - present[:, :, None, None]
-    return np.einsum('sfhw,fg,sghw->shw', apart, precision, apart).min(axis=0)
+    if in_plane_of_means:
+        # Project along the covariance's metric onto the differences of class means.
+        plane = (present[1:] - present[0]).T
+        weights = np.linalg.solve(covariance, plane)
+        onto = plane @ np.linalg.solve(plane.T @ weights, weights.T)
+        apart = np.einsum('fg,sghw->sfhw', onto, apart)
+    return np.einsum('sfhw,fg,sghw->shw', apart, np.linalg.inv(covariance), apart).min(axis=0)
 
 
 def gradient_norm(s, phi, p):
@@ -92,7 +98,12 @@ REFERENCE = {
     'margin': lambda z, **_: margin(softmax(z)),
     'max_logit': lambda z, **_: -z.max(axis=0),
     'energy': lambda z, **_: -np.logaddexp.reduce(z, axis=0),
-    'mahalanobis': lambda phi, statistics, **_: mahalanobis(phi, statistics),
+    'mahalanobis': lambda phi, statistics, **_: mahalanobis(
+        phi, statistics, in_plane_of_means=True
+    ),
+    'mahalanobis_full': lambda phi, statistics, **_: mahalanobis(
+        phi, statistics, in_plane_of_means=False
+    ),
     'void': lambda z, v, **_: v / TEMPERATURE - np.logaddexp.reduce(z, axis=0),
     'void_combined': lambda z, v, **_: (
         softmax_with_void(z, v)[-1] + 1 - softmax_with_void(z, v)[:-1].max(axis=0)
@@ -125,14 +136,14 @@ def random_evidence(scale, seed=0):
 
 
 def score_of(name, logits, features, outlier):
-    evidence = Evidence.of(
+    evidence = Evidence(
         torch.from_numpy(logits)[None],
         torch.from_numpy(features)[None],
         torch.from_numpy(outlier)[None],
         TEMPERATURE,
     )
     (module,) = build_scores([name], outlier=True, statistics=random_statistics())
-    return module(evidence)[0].numpy()
+    return module(evidence)[0, 0].view(outlier.shape).numpy()
 
 
 def test_every_score_has_a_reference():
@@ -148,8 +159,10 @@ def test_score_equals_float64_reference(name, scale):
     # The exact PGN subtract p and 1/S, which loses digits where they are close, or take a power
     # of 1 − max p, which is 0 from a gap of 104 between logits on.
     atol = 1e-4 if '_exact' in name else 1e-6
+    # Powers of 0.1 and 0.3 of the features are sums of others; a test of their own follows.
+    rtol = 5e-3 if name.endswith(('_p01', '_p03')) else 2e-5
     score = score_of(name, logits, features, outlier)
-    np.testing.assert_allclose(score, expected, rtol=2e-5, atol=atol)
+    np.testing.assert_allclose(score, expected, rtol=rtol, atol=atol)
 
 
 def test_scores_of_saturated_pixels_are_finite():
@@ -215,10 +228,10 @@ def test_exact_gradient_norm_equals_autograd(score, label, p):
     features = torch.randn(FEATURES, 3, 4, generator=generator, dtype=torch.float64).relu()
     kernel = torch.randn(CLASSES, FEATURES, generator=generator, dtype=torch.float64)
     logits = torch.einsum('sf,fhw->shw', kernel, features)
-    actual = score(p)(Evidence.of(logits[None], features[None]))[0]
+    actual = score(p)(Evidence(logits[None], features[None])).view(3, 4)
     norm = autograd_norm((features, kernel), label, p)
     expected = norm**p if p < 0.5 else norm
-    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=5e-3 if p < 0.5 else 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +239,7 @@ def test_exact_gradient_norm_equals_autograd(score, label, p):
 )
 def test_printed_factors_differ_from_the_gradient(printed, exact):
     logits, features, _ = random_evidence(1.0)
-    evidence = Evidence.of(torch.from_numpy(logits)[None], torch.from_numpy(features)[None])
+    evidence = Evidence(torch.from_numpy(logits)[None], torch.from_numpy(features)[None])
     assert not torch.allclose(printed()(evidence), exact()(evidence), rtol=0.05)
 
 
@@ -260,8 +273,8 @@ def test_distances_of_the_training_pixels_are_those_of_a_gaussian():
     statistics = moments.statistics()
     planes = torch.from_numpy(features.T.astype(np.float32)).view(1, FEATURES, 100, 200)
     logits = torch.zeros(1, CLASSES, 100, 200)
-    (score,) = build_scores(['mahalanobis'], statistics=statistics)
-    mean = float(score(Evidence.of(logits, planes)).mean())
+    (score,) = build_scores(['mahalanobis_full'], statistics=statistics)
+    mean = float(score(Evidence(logits, planes)).mean())
     # Chi-squared with a degree for each feature that changes; the nearest class may be another.
     assert 0.8 * (FEATURES - 1) < mean < FEATURES
 
