@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -19,6 +21,8 @@ from seg_uncertainty_ros.cli.demo import judge_demo
 from seg_uncertainty_ros.procedural.spec import DEMO_FOG
 from seg_uncertainty_ros.procedural.spec import DEMO_UNKNOWN
 from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.segments.meta import LinearModel
+from seg_uncertainty_ros.segments.meta import MetaModel
 
 DRIVE = 'procedural:seed=3,width=160,height=96,duration=1,rate=5'
 
@@ -122,6 +126,24 @@ def test_replay_writes_every_frame(tmp_path):
     with AnyReader([out]) as bag:
         counts = {topic: info.msgcount for topic, info in bag.topics.items()}
     assert counts['/monitor/state'] == counts['/monitor/ood_area'] == counts['/diagnostics'] == 5
+
+
+def test_replay_with_a_meta_model_writes_what_it_looks_at(bundle, tmp_path):
+    path = shutil.copytree(bundle.path, tmp_path / 'bundle')
+    line = LinearModel((1.0,), 0.0)
+    scores = ('margin', 'entropy', 'pgn_onehot')
+    model = MetaModel(scores, ('log_area',), (0.0,), (1.0,), line, line, 0.0, 'test', {})
+    replace(bundle, path=path, segments=model).write()
+    out = tmp_path / 'bag'
+    assert main(['replay', DRIVE, '--bundle', str(path), '--out', str(out)]) == 0
+    with AnyReader([out]) as bag:
+        topics = [x for x in bag.connections if x.topic == '/segmentation/dispersion']
+        messages = [bag.deserialize(data, x.msgtype) for x, _, data in bag.messages(topics)]
+    assert len(messages) == 5
+    message = messages[0]
+    assert message.encoding == '32FC3'
+    entropy = message.data.view('<f4').reshape(message.height, message.width, 3)[..., 1]
+    assert 0 <= entropy.min() < entropy.max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 # How much of an error of the prediction is taken for a change of velocity.
@@ -46,26 +48,18 @@ class Track:
         """Share of the frames that showed it, in (0, 1]."""
         return self.hits / self.frames
 
-    def predict(self, stamp_ns: int) -> NDArray[np.float64]:
-        """Return where the box should be at a stamp (ns)."""
-        return self.box + self.velocity * ((stamp_ns - self.last_ns) / 1e9)
-
-    def seen(self, box: NDArray[np.float64], stamp_ns: int) -> Track:
+    def seen(
+        self, box: NDArray[np.float64], predicted: NDArray[np.float64], stamp_ns: int
+    ) -> Track:
         """Return the track with one more frame that shows it."""
         seconds = (stamp_ns - self.last_ns) / 1e9
         velocity = self.velocity
         if seconds > 0:
             # The first difference is all that is known of the velocity.
             gain = GAIN if self.hits > 1 else 1.0
-            velocity = velocity + gain * (box - self.predict(stamp_ns)) / seconds
-        return replace(
-            self,
-            box=box,
-            velocity=velocity,
-            last_ns=stamp_ns,
-            hits=self.hits + 1,
-            frames=self.frames + 1,
-        )
+            velocity = velocity + (gain / seconds) * (box - predicted)
+        frames = self.hits + 1, self.frames + 1
+        return Track(self.id, box, velocity, self.first_ns, stamp_ns, *frames)
 
 
 class Tracker:
@@ -99,11 +93,11 @@ class Tracker:
         known = [track for track in self._tracks if track.last_ns >= oldest_ns]
         pairs = {}
         if known and len(boxes):
-            predicted = np.stack([track.predict(stamp_ns) for track in known])
+            predicted = predict(known, stamp_ns)
             pairs = match(distance_iou(predicted, boxes))
         # Pairs are from the index of a box to that of a track.
         found = [
-            known[pairs[index]].seen(box, stamp_ns)
+            known[pairs[index]].seen(box, predicted[pairs[index]], stamp_ns)
             if index in pairs
             else self._start(box, stamp_ns)
             for index, box in enumerate(boxes)
@@ -122,6 +116,13 @@ class Tracker:
         track = Track(self._next, box, np.zeros(4), stamp_ns, stamp_ns)
         self._next += 1
         return track
+
+
+def predict(tracks: Sequence[Track], stamp_ns: int) -> NDArray[np.float64]:
+    """Return where the boxes should be at a stamp (ns), (N, 4)."""
+    seconds = np.array([stamp_ns - track.last_ns for track in tracks]) / 1e9
+    velocity = np.array([track.velocity for track in tracks])
+    return np.array([track.box for track in tracks]) + velocity * seconds[:, None]
 
 
 def distance_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
