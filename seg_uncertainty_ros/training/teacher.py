@@ -47,7 +47,7 @@ at 256 rows, 86 % at 512."""
 CONFIDENCE = 0.9
 """On CamVid val 74 % of the pixels are that sure, and 98 % of those right."""
 MAX_WIDTH = 640
-MIN_LABELLED = 0.5
+MIN_LABELLED = 0.55
 """A frame of which the teacher knows less is not used: at night it is sure of wrong labels too."""
 REFINED = 200
 """Images of IDD-Lite."""
