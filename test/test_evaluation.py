@@ -22,6 +22,7 @@ from seg_uncertainty_ros.evaluation.benchmark import evaluate_segmentation
 from seg_uncertainty_ros.evaluation.component_metrics import ANOMALY_TRACK
 from seg_uncertainty_ros.evaluation.component_metrics import OBSTACLE_TRACK
 from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
+from seg_uncertainty_ros.evaluation.contact_sheet import contact_sheet
 from seg_uncertainty_ros.evaluation.datasets import DatasetError
 from seg_uncertainty_ros.evaluation.datasets import open_dataset
 from seg_uncertainty_ros.evaluation.tables import bundle_labels
@@ -286,6 +287,17 @@ def test_command_evaluate(bundle, fishyscapes, tmp_path, capsys):
     # A title, and for each image a caption and three tiles of 480 x 240.
     assert picture.shape == (24 + 3 * (24 + 240), 3 * 480 + 2 * 4, 3)
     assert (picture == (255, 0, 255)).all(axis=2).any()
+
+
+def test_contact_sheet_without_the_data(bundle, fishyscapes):
+    table = evaluate_outliers(bundle, open_dataset('fishyscapes', fishyscapes), ['energy'])
+    shown = contact_sheet(table, table.rows[0])
+    hidden = contact_sheet(table, table.rows[0], show_data=False)
+    assert hidden.shape == shown.shape
+    palette = {info.color[::-1] for info in bundle.classes}
+    left = hidden[48 : 48 + 240, :480].reshape(-1, 3)
+    assert {tuple(int(v) for v in colour) for colour in left} <= palette | {(0, 0, 0)}
+    assert (hidden == (255, 0, 255)).all(axis=2).any()
 
 
 def test_command_evaluate_on_camvid(camvid, tmp_path, capsys):

@@ -56,6 +56,11 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument(
         '--contact-sheet', type=Path, metavar='PNG', help='the worst frames of the best score'
     )
+    evaluate.add_argument(
+        '--hide-data',
+        action='store_true',
+        help='no images and label masks of the dataset in the contact sheet',
+    )
     results = add_command(
         commands,
         'results',
@@ -164,7 +169,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         print(f'{out / "table.md"} and {out / "table.json"} written')
     if options.contact_sheet is not None:
         best = max(tables, key=lambda table: best_row(table).pixels.average_precision.value)
-        picture = contact_sheet(best, best_row(best))
+        picture = contact_sheet(best, best_row(best), show_data=not options.hide_data)
         if not cv2.imwrite(str(options.contact_sheet), picture):
             msg = f'--contact-sheet: {options.contact_sheet} cannot be written'
             raise CommandError(msg)
