@@ -34,7 +34,7 @@ def objects(planes, dispersion, model, columns, tracker, stamp_ns, clock):
     """Do what the monitor does with the objects of a frame; return the seconds of each step."""
     mask, anomaly = planes
     moments = [clock()]
-    found = find(anomaly, threshold=0.5, opening=3)
+    found = find(anomaly, threshold=0.5, opening=2)
     moments.append(clock())
     measured = features.measure(found, anomaly, dispersion, mask, len(NAMES))
     moments.append(clock())

@@ -56,7 +56,10 @@ def test_threshold_and_opening():
     assert len(find(anomaly, threshold=0.5)) == 2
     assert len(find(anomaly, threshold=128 / 255)) == 2
     assert len(find(anomaly, threshold=129 / 255)) == 0
-    assert find(anomaly, threshold=0.5, opening=3).boxes.tolist() == [[2, 2, 5, 5]]
+    for opening in (3, 4, 5):
+        assert find(anomaly, threshold=0.5, opening=opening).boxes.tolist() == [[2, 2, 5, 5]]
+    assert len(find(anomaly, threshold=0.5, opening=2)) == 2
+    assert len(find(anomaly, threshold=0.5, opening=6)) == 0
 
 
 def test_the_smallest_of_too_many_are_left_out():

@@ -70,7 +70,7 @@ class AnomalyConfig:
     """
 
     threshold: float = 0.5
-    opening: int = 3
+    opening: int = 2
     min_region: float = 0.001
     max_regions: int = 8
     meta: bool = True

@@ -64,9 +64,11 @@ def find(anomaly: NDArray[np.uint8], *, threshold: float, opening: int = 1) -> C
     level = ceil(round(threshold * 255, 6))
     anomalous = (anomaly >= level).view(np.uint8)
     if opening > 1:
-        anomalous = cv2.morphologyEx(
-            anomalous, cv2.MORPH_OPEN, np.ones((opening, opening), np.uint8)
-        )
+        # The anchors are each other's reflection: MORPH_OPEN shifts where the side is even.
+        kernel, anchor = np.ones((opening, opening), np.uint8), opening // 2
+        anomalous = cv2.erode(anomalous, kernel, anchor=(anchor, anchor))
+        anchor = opening - 1 - anchor
+        anomalous = cv2.dilate(anomalous, kernel, anchor=(anchor, anchor))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(anomalous, connectivity=8)
     order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind='stable')[:MOST]
     rank = np.zeros(len(stats), np.uint8)
