@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.cli.train import RECIPES
 from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 from seg_uncertainty_ros.network.encoder import EfficientNetLite0
 from seg_uncertainty_ros.procedural import random_scene
@@ -96,6 +97,15 @@ def test_bad_recipe(tmp_path, text):
     path.write_text(text)
     with pytest.raises(RecipeError, match=r'recipe\.yaml'):
         Recipe.load(path)
+
+
+@pytest.mark.parametrize('path', sorted(RECIPES.glob('*.yaml')), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path):
+    recipe = Recipe.load(path)
+    assert recipe.steps >= recipe.stop_after
+    assert recipe.validate_every <= (recipe.stop_after or recipe.steps)
+    # Outliers come from somewhere, and a loss looks at them.
+    assert recipe.uses_outliers == bool(recipe.coco or recipe.pasted)
 
 
 def test_missing_dataset(tmp_path):
