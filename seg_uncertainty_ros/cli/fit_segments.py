@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         segments.known_frames(options.data / 'camvid' / 'val'),
         segments.procedural_frames(options.drives),
     )
-    model, held_out = segments.fit_segments(bundle, frames)
+    model, held_out = segments.fit_segments(bundle, tqdm(frames, desc='segments', unit='frame'))
     out = new_directory(options.out)
     shutil.copytree(bundle.path, out, dirs_exist_ok=True)
     replace(bundle, path=out, segments=model).write()
