@@ -27,18 +27,24 @@ class Frame:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the network accepts: sides that ``stride`` divides, at most about ``max_pixels``."""
+    """What the network accepts: sides that ``stride`` divides, at most about ``max_pixels``.
+
+    ``enlarge`` >= 1: the sides of images that have room for it grow by this factor; thin things
+    gain by it.
+    """
 
     stride: int
     max_pixels: int
+    enlarge: float = 1.0
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the network's (height, width) for a camera's.
 
-        The image is shrunk to ``max_pixels``, never enlarged, and stretched to the nearest
+        The image is enlarged, or shrunk to ``max_pixels``, and stretched to the nearest
         multiples of ``stride``: at most half a stride a side, and no pixel is spent on padding.
         """
-        scale = min(1.0, sqrt(self.max_pixels / (height * width)))
+        room = sqrt(self.max_pixels / (height * width))
+        scale = self.enlarge if self.enlarge <= room else min(1.0, room)
         rows, columns = (
             max(1, round(side * scale / self.stride)) * self.stride for side in (height, width)
         )

@@ -49,6 +49,14 @@ def test_network_size(camera, network):
     assert Geometry(32, 640 * 384).network_size(*camera) == network
 
 
+@pytest.mark.parametrize(
+    ('camera', 'network'),
+    [((360, 480), (416, 576)), ((360, 640), (352, 640)), ((1080, 1920), (384, 672))],
+)
+def test_small_images_are_enlarged_where_there_is_room(camera, network):
+    assert Geometry(32, 640 * 384, enlarge=1.19).network_size(*camera) == network
+
+
 @pytest.mark.parametrize('size', [(360, 640), (361, 643), (1, 1), (720, 1280), (33, 500)])
 def test_planes_have_the_size_of_the_camera(pipeline, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

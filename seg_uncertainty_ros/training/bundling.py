@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.training.datasets import Sample
     from seg_uncertainty_ros.training.segments import LabelledFrame
 
-GEOMETRY = Geometry(stride=Segmenter.stride, max_pixels=640 * 384)
+# Enlarged to this, CamVid val (480x360) gains a point of mIoU or two; 640x360 stays as it is.
+GEOMETRY = Geometry(stride=Segmenter.stride, max_pixels=640 * 384, enlarge=1.19)
 # The best on fs_static, the set to choose scores on, of networks with each outlier output.
 DEFAULT_SCORE = {'none': 'energy', 'void': 'void', 'head': 'void'}
 # Scores that mean something for a network with each outlier output.
