@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Cost of the graph that ships: of its scores, of the pipeline around it, of session settings."""
+"""Cost of the graph that ships: of its scores, of the pipeline around it, of session settings.
+
+``--each-score`` exports a network with every score and prints what each adds to the labels.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import tempfile
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter
+from time import process_time
 
 import cv2
 import numpy as np
@@ -30,6 +34,8 @@ from seg_uncertainty_ros.runtime.onnx_runtime import session_options
 WARM_UP = 5
 MOST_FRAMES = 40
 SCORES_GOAL = 1.03
+EVERY_SCORE_GOAL = 1.05
+NETWORK_SIZE = (384, 640)
 PIPELINE_GOAL = 1.10
 
 
@@ -39,6 +45,14 @@ def parse():
     parser.add_argument('--size', type=size, default=(640, 360), metavar='WxH', help='of a frame')
     parser.add_argument('--runs', type=int, default=100, help='of each thing that is compared')
     parser.add_argument('--threads', type=int, default=0, help='0: one a core')
+    parser.add_argument(
+        '--each-score',
+        metavar='CHECKPOINT',
+        help='instead: what each score adds to the graph of this, or "random" (needs torch)',
+    )
+    parser.add_argument(
+        '--cpu-time', action='store_true', help='of the process, where the machine is not idle'
+    )
     parser.add_argument('--settings', action='store_true', help='try session settings as well')
     return parser.parse_args()
 
@@ -70,17 +84,17 @@ def runner(graph_session):
     return run
 
 
-def interleave(first, second, first_inputs, second_inputs, runs):
+def interleave(first, second, first_inputs, second_inputs, runs, clock=perf_counter):
     """Return the seconds of each run of two functions that take turns, also in going first."""
     inputs = cycle(zip(first_inputs, second_inputs, strict=True))
     seconds = ([], [])
     for index in range(WARM_UP + runs):
         pair = next(inputs)
         for which in (0, 1) if index % 2 else (1, 0):
-            start = perf_counter()
+            start = clock()
             (first, second)[which](pair[which])
             if index >= WARM_UP:
-                seconds[which].append(perf_counter() - start)
+                seconds[which].append(clock() - start)
     return seconds
 
 
@@ -124,6 +138,104 @@ def compare_scores(model, bundle, inputs, options, folder):
     print('\n## Graph: all scores against labels only\n')
     print(table(['graph', 'median ms', 'p95 ms'], rows))
     print(f'\nratio {pair_ratio(*seconds)}, goal <= {SCORES_GOAL}')
+
+
+def deployed_graph(checkpoint, path):
+    """Export a network with every score that is not an alternative form; return their names."""
+    try:
+        import torch
+    except ImportError:
+        raise SystemExit('--each-score needs torch: see CONTRIBUTING.md') from None
+
+    from seg_uncertainty_ros.classes import CAMVID
+    from seg_uncertainty_ros.network.deployed import DeployedGraph
+    from seg_uncertainty_ros.network.export import export_onnx
+    from seg_uncertainty_ros.network.segmenter import Segmenter
+    from seg_uncertainty_ros.scores import ALTERNATIVES
+    from seg_uncertainty_ros.scores import FeatureStatistics
+    from seg_uncertainty_ros.scores import available
+
+    torch.manual_seed(0)
+    weights = None
+    if checkpoint != 'random':
+        weights = torch.load(checkpoint, weights_only=True)['weights']
+    outlier = weights is None or len(weights['classifier.bias']) > len(CAMVID)
+    segmenter = Segmenter(len(CAMVID), outlier=outlier)
+    if weights is not None:
+        segmenter.load_state_dict(weights)
+    features = segmenter.classifier.in_channels
+    # Their values change no time.
+    rng = np.random.default_rng(0)
+    statistics = FeatureStatistics(
+        np.ones(len(CAMVID), np.int64),
+        rng.uniform(0.0, 1.0, (len(CAMVID), features)),
+        np.eye(features),
+    )
+    names = tuple(
+        name
+        for name in available(outlier=outlier, statistics=statistics)
+        if name not in ALTERNATIVES
+    )
+    knots = torch.linspace(-1.0, 1.0, 9).repeat(len(names), 1)
+    export_onnx(DeployedGraph(segmenter, knots, 1.5, names, statistics), path)
+    return names
+
+
+def with_scores(model, kept, outputs, path):
+    """Write the graph with these rows of its scores only, up to these outputs."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    producer = {name: node for node in changed.graph.node for name in node.output}
+    planes = producer[producer['scores'].input[0]]
+    if planes.op_type != 'Concat':
+        raise SystemExit(f'scores come from {planes.op_type}, expected Concat')
+    rows = [planes.input[index] for index in kept]
+    del planes.input[:]
+    planes.input.extend(rows)
+    # The stored shapes are those of all scores.
+    del changed.graph.value_info[:]
+    for output in changed.graph.output:
+        if output.name == 'scores':
+            output.type.tensor_type.ClearField('shape')
+    onnx.save(Extractor(changed).extract_model(inputs_of(outputs), outputs), path)
+
+
+def inputs_of(outputs):
+    return ['image', 'score_index'] if 'anomaly' in outputs else ['image']
+
+
+def compare_each_score(options, folder):
+    from seg_uncertainty_ros.scores import DEPLOYED
+
+    names = deployed_graph(options.each_score, folder / 'all.onnx')
+    model = onnx.load(folder / 'all.onnx')
+    labels_only(model, folder / 'labels.onnx')
+    everything = [output.name for output in model.graph.output]
+    deployed = [names.index(name) for name in DEPLOYED if name in names]
+    sets = {
+        'embedding alone': ([], ['labels', 'embedding']),
+        **{name: ([index], ['labels', 'scores']) for index, name in enumerate(names)},
+        f'the {len(deployed)} of DEPLOYED, all outputs': (deployed, everything),
+        f'all {len(names)}, all outputs': (range(len(names)), everything),
+    }
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, *NETWORK_SIZE, 3), dtype=np.uint8)
+    labels = runner(session(folder / 'labels.onnx', session_options(options.threads)))
+    clock = process_time if options.cpu_time else perf_counter
+    rows = []
+    for name, (kept, outputs) in sets.items():
+        path = folder / 'some.onnx'
+        if kept:
+            with_scores(model, kept, outputs, path)
+        else:
+            onnx.save(Extractor(model).extract_model(['image'], outputs), path)
+        graph = runner(session(path, session_options(options.threads)))
+        seconds = interleave(graph, labels, images, images, options.runs, clock)
+        added = np.median(seconds[0]) - np.median(seconds[1])
+        rows.append([name, ms(seconds[0]), f'{1e3 * added:.2f}', pair_ratio(*seconds)])
+    print(f'\n## What a score adds to the labels, {NETWORK_SIZE[1]}x{NETWORK_SIZE[0]}\n')
+    print(table(['graph', 'median ms', 'added ms', 'ratio to labels only'], rows))
+    print(f'\ngoal for all of them <= {EVERY_SCORE_GOAL}')
 
 
 def compare_pipeline(bundle, frames, inputs, options):
@@ -211,6 +323,16 @@ def main():
     onnxruntime.set_default_logger_severity(3)  # a cut graph leaves constants behind: no news
     # OpenCV's share of the pipeline gets as many threads as the graph; 0 means one thread there.
     cv2.setNumThreads(options.threads or -1)
+    if options.each_score:
+        clock = 'processor time' if options.cpu_time else 'wall time'
+        print(machine())
+        print(
+            f'network {options.each_score}, ONNX Runtime {onnxruntime.__version__}, threads '
+            f'{options.threads or "one a core"}, {options.runs} runs, interleaved, {clock}'
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            compare_each_score(options, Path(folder))
+        return
     bundle = Bundle.load(options.bundle)
     frames = camera_frames(*options.size, options.runs)
     inputs = network_inputs(frames, bundle)

@@ -13,6 +13,7 @@ from torch import nn
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
+from seg_uncertainty_ros.scores.gradient_norm import GradientNorm
 from seg_uncertainty_ros.scores.sums import channel_sum
 
 if TYPE_CHECKING:
@@ -97,7 +98,13 @@ class DeployedGraph(nn.Module):
 
     def _judge(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         logits = prediction.logits / self.temperature
-        evidence = Evidence(logits, prediction.features, prediction.outlier, self.temperature)
+        evidence = Evidence(
+            logits,
+            prediction.features,
+            prediction.outlier,
+            self.temperature,
+            any(isinstance(score, GradientNorm) and score.p < 0.5 for score in self.scores),
+        )
         planes = torch.cat([score(evidence) for score in self.scores], dim=1)
         scores = planes.view(-1, *logits.shape[2:])
         return logits, scores, prediction.embedding[0]

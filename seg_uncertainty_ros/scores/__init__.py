@@ -104,6 +104,9 @@ DEPLOYED = (
 )
 """The scores of the graph unless others are asked for, in the order of its output."""
 
+ALTERNATIVES = tuple(name for name in SCORES if '_exact' in name or name == 'mahalanobis_full')
+"""Other forms of scores, for comparison: the gradient as it is, the distance as printed."""
+
 
 def available(*, outlier: bool, statistics: FeatureStatistics | None) -> tuple[str, ...]:
     """Return the names of all scores that a network and its statistics can give."""
@@ -145,6 +148,7 @@ def build_scores(
 
 
 __all__ = [
+    'ALTERNATIVES',
     'DEPLOYED',
     'SCORES',
     'FeatureStatistics',

@@ -28,7 +28,8 @@ class Evidence:
     ``logits`` z tempered, NxSxHxW; ``features`` φ before the last convolution, NxFxHxW, >= 0;
     ``outlier`` the untempered logit of the outlier output, NxHxW, or None without one.
     ``temperature`` T of z = y / T: a void class is one of the softmax's classes and takes it too;
-    an outlier head is a classifier of its own, which T was not fitted on.
+    an outlier head is a classifier of its own, which T was not fitted on. ``tenths`` whether
+    powers 0.1 and 0.3 are asked for anyhow: products of them then save an exponential.
 
     Derived planes are Nx1xP, maps NxSxP, for the P = HW pixels. With y = z − max z <= 0 the
     softmax is e^y / ``total``. Sums over the classes leave out the predicted one, so that
@@ -39,6 +40,7 @@ class Evidence:
     features: Tensor
     outlier: Tensor | None = None
     temperature: float = 1.0
+    tenths: bool = False
     _others: dict[float, Tensor] = field(default_factory=dict, repr=False)
     _powers: dict[float, Tensor] = field(default_factory=dict, repr=False)
     _sums: dict[float, Tensor] = field(default_factory=dict, repr=False)
@@ -81,6 +83,9 @@ class Evidence:
             elif p == 0.3:
                 tenth = self.others(0.1)
                 powers = tenth * tenth * tenth
+            elif p == 0.5 and self.tenths:
+                tenth = self.others(0.1)
+                powers = tenth * tenth * self.others(0.3)
             else:
                 powers = (p * self.shifted).exp() * self.below
             self._others[p] = powers

@@ -165,6 +165,14 @@ def test_score_equals_float64_reference(name, scale):
     np.testing.assert_allclose(score, expected, rtol=rtol, atol=atol)
 
 
+@pytest.mark.parametrize('p', NORMS)
+def test_powers_made_of_tenths_are_those_made_of_exponentials(p):
+    logits, features, _ = (torch.from_numpy(x)[None] for x in random_evidence(6.0))
+    apart = Evidence(logits, features).others_power_sum(p)
+    together = Evidence(logits, features, tenths=True).others_power_sum(p)
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-12)
+
+
 def test_scores_of_saturated_pixels_are_finite():
     logits = np.zeros((CLASSES, 1, 1), np.float32)
     logits[2] = 500.0
