@@ -110,6 +110,8 @@ def _upsample(planes: Tensor) -> Tensor:
 def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Path:
     """Train ``recipe`` on ``data``; return the best checkpoint, ``out/best.pt``.
 
+    ``out/end.pt`` is the last one, for a stage to start from.
+
     ``init`` is a checkpoint or a bundle to start from; without it the encoder starts from
     ImageNet. The best checkpoint has the largest CamVid val mIoU, to which a recipe with outliers
     adds the largest AP of its scores on fs_static, both of the averaged weights.
@@ -186,15 +188,17 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
                 merit += max(ap for ap, _ in found.values())
             with (out / 'log.jsonl').open('a', encoding='utf-8') as log:
                 log.write(json.dumps(row) + '\n')
+            checkpoint = {
+                'weights': average.module.state_dict(),
+                'recipe': asdict(recipe),
+                'origin': origin,
+                'val': row,
+            }
             if merit > best:
                 best = merit
-                checkpoint = {
-                    'weights': average.module.state_dict(),
-                    'recipe': asdict(recipe),
-                    'origin': origin,
-                    'val': row,
-                }
                 torch.save(checkpoint, out / 'best.pt')
+            if step + 1 == end:
+                torch.save(checkpoint, out / 'end.pt')
             torch.save(
                 {
                     'model': model.state_dict(),
