@@ -7,7 +7,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +46,7 @@ def run(options: argparse.Namespace) -> int:
         msg = "needs scikit-learn: pip install '.[train]'"
         raise CommandError(msg) from error
     bundle = Bundle.load(options.bundle)
-    frames = chain(
-        segments.outlier_frames(options.data / 'ood' / 'fs_static'),
-        segments.known_frames(options.data / 'camvid' / 'val'),
-        segments.procedural_frames(options.drives),
-    )
+    frames = segments.labelled_frames(options.data, options.drives)
     model, held_out = segments.fit_segments(bundle, tqdm(frames, desc='segments', unit='frame'))
     out = new_directory(options.out)
     shutil.copytree(bundle.path, out, dirs_exist_ok=True)

@@ -47,9 +47,7 @@ from seg_uncertainty_ros.training.feature_statistics import fit_feature_statisti
 from seg_uncertainty_ros.training.model_card import Metrics
 from seg_uncertainty_ros.training.model_card import model_card
 from seg_uncertainty_ros.training.segments import fit_segments
-from seg_uncertainty_ros.training.segments import known_frames
-from seg_uncertainty_ros.training.segments import outlier_frames
-from seg_uncertainty_ros.training.segments import procedural_frames
+from seg_uncertainty_ros.training.segments import labelled_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +57,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.training.datasets import Sample
-    from seg_uncertainty_ros.training.segments import LabelledFrame
 
 # Enlarged to this, CamVid val (480x360) gains a point of mIoU or two; 640x360 stays as it is.
 GEOMETRY = Geometry(stride=Segmenter.stride, max_pixels=640 * 384, enlarge=1.19)
@@ -302,7 +299,7 @@ def make_bundle(
     ).write()
     held_out = None
     if not comparison:
-        model, held_out = fit_segments(bundle, labelled_segments(data))
+        model, held_out = fit_segments(bundle, tqdm(labelled_frames(data), desc='objects'))
         bundle = replace(bundle, segments=model).write()
     drives = [drive for domain in domains[1:] for drive in domain.drives]
     observed = observe(bundle, (_images(val), *drives))
@@ -320,6 +317,7 @@ def make_bundle(
         thresholds=fit_thresholds(observed),
         provenance={
             'recipe': recipe,
+            'sources': list(state['sources']),
             'initialised_from': state.get('origin', 'unknown'),
             'commit': commit(),
             'selected_on': {'set': 'CamVid val', **state['val']},
@@ -328,7 +326,9 @@ def make_bundle(
             'camvid_test_miou': round(metrics.test.miou(), 4) if metrics.test else 'not measured',
         },
     )
-    (out / MODEL_CARD).write_text(model_card(bundle, recipe, metrics), encoding='utf-8')
+    (out / MODEL_CARD).write_text(
+        model_card(bundle, recipe, state['sources'], metrics), encoding='utf-8'
+    )
     return bundle.write()
 
 
@@ -338,13 +338,6 @@ def choose_scores(scores: Sequence[str] | Literal['all'], output: str) -> tuple[
         scores = [name for name, score in SCORES.items() if score.needs != 'outlier']
         return (*scores, *OUTLIER_SCORES[output])
     return tuple(scores) or (*DEPLOYED, *OUTLIER_SCORES[output])
-
-
-def labelled_segments(data: Path) -> Iterator[LabelledFrame]:
-    """Yield what the meta model of objects is fitted on: fs_static, CamVid val, procedural."""
-    yield from outlier_frames(data / 'ood' / 'fs_static')
-    yield from known_frames(data / 'camvid' / 'val')
-    yield from procedural_frames()
 
 
 def _images(samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:

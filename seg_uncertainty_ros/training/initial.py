@@ -12,6 +12,7 @@ from torch import nn
 
 from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.training.recipe import SOURCES
 from seg_uncertainty_ros.training.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 PREFIX = 'segmenter.'
 
 
-def initialise(model: Segmenter, init: Path | None, images: Tensor) -> str:
-    """Load weights into ``model``, and return where they are from.
+def initialise(model: Segmenter, init: Path | None, images: Tensor) -> tuple[str, tuple[str, ...]]:
+    """Load weights into ``model``; return where they are from, and the sources they have seen.
 
     Args:
         model: as made; an outlier output that ``init`` lacks starts at zero.
@@ -39,14 +40,17 @@ def initialise(model: Segmenter, init: Path | None, images: Tensor) -> str:
     """
     if init is None:
         model.encoder.load_imagenet()
-        return 'ImageNet'
+        return 'ImageNet', ()
     if init.is_dir():
         bundle = Bundle.load(init)
         load_folded(model, onnx.load(init / GRAPH), images)
-        return f'graph of bundle {bundle.name} {bundle.version}, {bundle.digest[:12]}'
+        recipe = bundle.provenance.get('recipe', {})
+        seen = bundle.provenance.get('sources') or [s for s in SOURCES if recipe.get(s)]
+        return f'graph of bundle {bundle.name} {bundle.version}, {bundle.digest[:12]}', tuple(seen)
     first = torch.load(init, weights_only=True)
     load_weights(model, first['weights'], str(init))
-    return f'{first["recipe"]["name"]}, step {first["val"]["step"]}'
+    name = f'{first["recipe"]["name"]}, step {first["val"]["step"]}'
+    return name, tuple(first['sources'])
 
 
 def load_weights(model: Segmenter, weights: Mapping[str, Tensor], source: str) -> None:

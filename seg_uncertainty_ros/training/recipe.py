@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SOURCES = ('camvid', 'idd_lite', 'procedural', 'cityscapes', 'pseudo', 'coco')
 OUTLIER_OUTPUTS = ('none', 'void', 'head')
 
 
@@ -63,6 +64,11 @@ class Recipe:
     scale_min: float = 0.6
     scale_max: float = 2.0
     validate_every: int = 400
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that batches hold crops of."""
+        return tuple(name for name in SOURCES if getattr(self, name))
 
     @property
     def uses_outliers(self) -> bool:

@@ -266,6 +266,13 @@ def loss_threshold(values: NDArray[np.float64], most_lost: float = MOST_LOST) ->
     return float(np.sort(values)[int(most_lost * len(values))])
 
 
+def labelled_frames(data: Path, drives: int = 2) -> Iterator[LabelledFrame]:
+    """Yield what a bundle's meta model is fitted on: fs_static, CamVid val, procedural drives."""
+    yield from outlier_frames(data / 'ood' / 'fs_static')
+    yield from known_frames(data / 'camvid' / 'val')
+    yield from procedural_frames(drives)
+
+
 def outlier_frames(root: Path, format_name: str = 'fishyscapes') -> Iterator[LabelledFrame]:
     """Yield a dataset with labelled outliers (``evaluation.datasets``); a group an image."""
     dataset = open_dataset(format_name, root)

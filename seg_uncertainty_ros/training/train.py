@@ -134,7 +134,8 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     table = target_table().to(device)
     model = Segmenter(len(CAMVID), outlier=recipe.outlier_output != 'none')
     first, _ = draw_batch(pools, None, recipe, np.random.default_rng(recipe.seed))
-    origin = initialise(model, init, first)
+    origin, earlier = initialise(model, init, first)
+    sources = sorted({*earlier, *recipe.sources})
     model = model.to(device, memory_format=torch.channels_last)
     frozen = model.encoder.freeze(recipe.frozen_blocks)
     optimizer = make_optimizer(model, recipe)
@@ -192,6 +193,7 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
                 'weights': average.module.state_dict(),
                 'recipe': asdict(recipe),
                 'origin': origin,
+                'sources': sources,
                 'val': row,
             }
             if merit > best:

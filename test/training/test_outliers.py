@@ -171,8 +171,9 @@ def test_a_bundle_gives_its_network_back():
     scene = random_scene(5, 128, 96).image
     images = torch.from_numpy(scene).permute(2, 0, 1)[None].float()
     model = Segmenter(len(CAMVID), outlier=True)
-    origin = initialise(model, bundle.path, images)
+    origin, sources = initialise(model, bundle.path, images)
     assert bundle.digest[:12] in origin
+    assert {'camvid', 'idd_lite', 'procedural'} <= set(sources)
     with torch.no_grad():
         found = model.eval()(images)
     outputs = OnnxRuntime(bundle, 1).run(scene, 0)
@@ -184,7 +185,8 @@ def test_a_bundle_gives_its_network_back():
 def test_another_network_is_refused(tmp_path):
     weights = Segmenter(len(CAMVID), features=32).state_dict()
     path = tmp_path / 'other.pt'
-    torch.save({'weights': weights, 'recipe': {'name': 'x'}, 'val': {'step': 1}}, path)
+    other = {'weights': weights, 'recipe': {'name': 'x'}, 'val': {'step': 1}, 'sources': []}
+    torch.save(other, path)
     with pytest.raises(RecipeError, match=r'other\.pt'):
         initialise(Segmenter(len(CAMVID)), path, torch.zeros(1, 3, 64, 64))
 
@@ -250,5 +252,8 @@ def test_recipes_with_outliers_run(data, tmp_path, output):
     first.encoder.load_imagenet()
     name = 'encoder._blocks.1._expand_conv.weight'
     torch.testing.assert_close(state['weights'][name], first.state_dict()[name])
-    again = train(replace(recipe, steps=3), data, tmp_path / 'next', init=best)
-    assert 'tiny, step 2' in torch.load(again, weights_only=True)['origin']
+    assert state['sources'] == ['camvid', 'coco']
+    later = replace(recipe, steps=3, coco=0)
+    again = torch.load(train(later, data, tmp_path / 'next', init=best), weights_only=True)
+    assert 'tiny, step 2' in again['origin']
+    assert again['sources'] == ['camvid', 'coco']
