@@ -88,7 +88,7 @@ SOURCES = {
 def model_card(
     bundle: Bundle, recipe: Mapping[str, Any], sources: Sequence[str], metrics: Metrics
 ) -> str:
-    """Return the card as Markdown; ``recipe`` and ``sources`` (keys of SOURCES) of the checkpoint."""
+    """Return the card as Markdown; ``recipe`` and ``sources`` as in the checkpoint."""
     names = [info.name for info in bundle.classes]
     matrices = {'val (101 images, selected on)': metrics.val}
     if metrics.test:
