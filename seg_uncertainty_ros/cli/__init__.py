@@ -24,6 +24,8 @@ EXAMPLES = """examples:
   seg-uncertainty infer IMAGES --out DIR --scores entropy,pgn_uniform
   seg-uncertainty replay BAG --out BAG2             bag to bag, without ROS
   seg-uncertainty info                              what is in the bundle that ships
+  seg-uncertainty evaluate --dataset fishyscapes DIR
+  seg-uncertainty calibrate-scores BUNDLE --data DIR --out NEW
 """
 
 
