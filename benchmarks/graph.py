@@ -186,7 +186,7 @@ def with_scores(model, kept, outputs, path):
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     producer = {name: node for node in changed.graph.node for name in node.output}
-    planes = producer[producer['scores'].input[0]]
+    planes = producer['scores']
     if planes.op_type != 'Concat':
         raise SystemExit(f'scores come from {planes.op_type}, expected Concat')
     rows = [planes.input[index] for index in kept]

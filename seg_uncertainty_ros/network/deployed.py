@@ -46,7 +46,7 @@ class ScoreScale(nn.Module):
         lower = self.lower[index].view(-1, 1, 1)
         inverse = self.inverse_width[index].view(-1, 1, 1)
         pieces = ((score - lower) * inverse).clamp(0.0, 1.0)
-        return channel_sum(pieces.flatten(1)).view(score.shape) / self.lower.shape[1]
+        return channel_sum(pieces.unsqueeze(0))[0] / self.lower.shape[1]
 
 
 def to_uint8(plane: Tensor) -> Tensor:
@@ -98,15 +98,14 @@ class DeployedGraph(nn.Module):
 
     def _judge(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         logits = prediction.logits / self.temperature
-        evidence = Evidence(
+        evidence = Evidence.of(
             logits,
             prediction.features,
             prediction.outlier,
             self.temperature,
-            any(isinstance(score, GradientNorm) and score.p < 0.5 for score in self.scores),
+            tenths=any(isinstance(score, GradientNorm) and score.p < 0.5 for score in self.scores),
         )
-        planes = torch.cat([score(evidence) for score in self.scores], dim=1)
-        scores = planes.view(-1, *logits.shape[2:])
+        scores = torch.cat([score(evidence) for score in self.scores])
         return logits, scores, prediction.embedding[0]
 
     def forward(self, image: Tensor, score_index: Tensor) -> tuple[Tensor, ...]:

@@ -82,11 +82,12 @@ class Mahalanobis(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).float())
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, Nx1xP, >= 0."""
+        """Return the score, NxHxW, >= 0."""
         whitened = F.conv2d(evidence.features, self.rows, self.bias)
-        to_classes = F.conv2d(whitened, self.means, self.squares).flatten(2)
+        to_classes = F.conv2d(whitened, self.means, self.squares)
+        nearest = to_classes.amin(dim=1, keepdim=True).squeeze(1)
         flat = whitened.flatten(2)
-        return channel_sum(flat * flat) + to_classes.amin(dim=1, keepdim=True)
+        return channel_sum(flat * flat).view(nearest.shape) + nearest
 
 
 class FullMahalanobis(Mahalanobis):

@@ -136,14 +136,14 @@ def random_evidence(scale, seed=0):
 
 
 def score_of(name, logits, features, outlier):
-    evidence = Evidence(
+    evidence = Evidence.of(
         torch.from_numpy(logits)[None],
         torch.from_numpy(features)[None],
         torch.from_numpy(outlier)[None],
         TEMPERATURE,
     )
     (module,) = build_scores([name], outlier=True, statistics=random_statistics())
-    return module(evidence)[0, 0].view(outlier.shape).numpy()
+    return module(evidence)[0].numpy()
 
 
 def test_every_score_has_a_reference():
@@ -168,8 +168,8 @@ def test_score_equals_float64_reference(name, scale):
 @pytest.mark.parametrize('p', NORMS)
 def test_powers_made_of_tenths_are_those_made_of_exponentials(p):
     logits, features, _ = (torch.from_numpy(x)[None] for x in random_evidence(6.0))
-    apart = Evidence(logits, features).others_power_sum(p)
-    together = Evidence(logits, features, tenths=True).others_power_sum(p)
+    apart = Evidence.of(logits, features).others_power_sum(p)
+    together = Evidence.of(logits, features, tenths=True).others_power_sum(p)
     torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-12)
 
 
@@ -236,7 +236,7 @@ def test_exact_gradient_norm_equals_autograd(score, label, p):
     features = torch.randn(FEATURES, 3, 4, generator=generator, dtype=torch.float64).relu()
     kernel = torch.randn(CLASSES, FEATURES, generator=generator, dtype=torch.float64)
     logits = torch.einsum('sf,fhw->shw', kernel, features)
-    actual = score(p)(Evidence(logits[None], features[None])).view(3, 4)
+    actual = score(p)(Evidence.of(logits[None], features[None]))[0]
     norm = autograd_norm((features, kernel), label, p)
     expected = norm**p if p < 0.5 else norm
     np.testing.assert_allclose(actual.numpy(), expected, rtol=5e-3 if p < 0.5 else 1e-9)
@@ -247,7 +247,7 @@ def test_exact_gradient_norm_equals_autograd(score, label, p):
 )
 def test_printed_factors_differ_from_the_gradient(printed, exact):
     logits, features, _ = random_evidence(1.0)
-    evidence = Evidence(torch.from_numpy(logits)[None], torch.from_numpy(features)[None])
+    evidence = Evidence.of(torch.from_numpy(logits)[None], torch.from_numpy(features)[None])
     assert not torch.allclose(printed()(evidence), exact()(evidence), rtol=0.05)
 
 
@@ -282,7 +282,7 @@ def test_distances_of_the_training_pixels_are_those_of_a_gaussian():
     planes = torch.from_numpy(features.T.astype(np.float32)).view(1, FEATURES, 100, 200)
     logits = torch.zeros(1, CLASSES, 100, 200)
     (score,) = build_scores(['mahalanobis_full'], statistics=statistics)
-    mean = float(score(Evidence(logits, planes)).mean())
+    mean = float(score(Evidence.of(logits, planes)).mean())
     # Chi-squared with a degree for each feature that changes; the nearest class may be another.
     assert 0.8 * (FEATURES - 1) < mean < FEATURES
 
