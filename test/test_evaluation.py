@@ -174,7 +174,8 @@ def test_evaluate_equals_scikit_learn_on_the_upsampled_scores(bundle, fishyscape
     pooled, positive = [], []
     for index in range(len(dataset)):
         sample = dataset[index]
-        resized = cv2.resize(sample.image, (96, 64), interpolation=cv2.INTER_LINEAR)
+        rows, columns = bundle.geometry.network_size(*sample.image.shape[:2])
+        resized = cv2.resize(sample.image, (columns, rows), interpolation=cv2.INTER_LINEAR)
         scores = runtime.run(resized, 0).scores
         known = sample.labels != 255
         pooled.append(np.stack([cv2.resize(plane, SIZE)[known] for plane in scores]))
