@@ -51,6 +51,7 @@ def export_onnx(graph: DeployedGraph, path: Path) -> None:
     split_extrema(model)
     shape_after_cast(model)
     drop_unused_initializers(model)
+    drop_traces(model)
     onnx.save(model, path)
     opsets = {entry.version for entry in model.opset_import if entry.domain in ('', 'ai.onnx')}
     outside = [t.name for t in model.graph.initializer if t.data_location == t.EXTERNAL]
@@ -119,3 +120,12 @@ def drop_unused_initializers(model: onnx.ModelProto) -> None:
     kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+
+
+def drop_traces(model: onnx.ModelProto) -> None:
+    """Drop what the exporter notes of the code behind each node: paths of the machine, mostly."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
