@@ -199,7 +199,7 @@ def scenes(tmp_path_factory):
 @pytest.fixture(scope='module')
 def calibrated(bundle, scenes, tmp_path_factory):
     """Return a sharpened copy of the bundle that ships, its calibration and the report."""
-    pytest.importorskip('onnx')
+    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 
     root = tmp_path_factory.mktemp('calibrated')
@@ -279,7 +279,7 @@ def test_a_calibrated_bundle_can_be_calibrated_again(calibrated, scenes, tmp_pat
 
 
 def refused(bundle, capsys, tmp_path, *data, options=()):
-    pytest.importorskip('onnx')
+    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     arguments = ['calibrate-scores', bundle.path, '--data', *data, '--out', tmp_path / 'x']
     assert main([*map(str, arguments), *options]) == 1
     assert not (tmp_path / 'x' / GRAPH).exists()
@@ -344,7 +344,7 @@ def test_missing_label(bundle, scenes, tmp_path, capsys):
 
 
 def test_graph_without_its_calibration(bundle, tmp_path):
-    onnx = pytest.importorskip('onnx')
+    onnx = pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 
     with pytest.raises(GraphError, match='manifest says temperature 3'):
@@ -375,7 +375,7 @@ def test_layouts_of_labelled_folders(scenes, tmp_path):
 
 def test_temperature_of_the_shipped_bundle_on_camvid(bundle, data_dir):
     """What torch once fitted on CamVid val, found again from the ONNX file."""
-    pytest.importorskip('onnx')
+    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     from seg_uncertainty_ros.evaluation.recalibration import known_pixels
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 

@@ -8,9 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip('sklearn', reason='scikit-learn belongs to the extra train')
-
 from sklearn.linear_model import LogisticRegression
 
 from seg_uncertainty_ros.monitor.config import AnomalyConfig
