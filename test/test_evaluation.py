@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -116,6 +117,11 @@ def test_camvid_labels(camvid):
     values = np.unique(np.concatenate([dataset[i].labels.ravel() for i in range(3)]))
     assert set(values) <= {*range(len(CAMVID)), 255}
     assert 255 in values
+
+
+def test_camvid_from_inside_its_folder(camvid, monkeypatch):
+    monkeypatch.chdir(camvid)
+    assert open_dataset('camvid', Path()).files == open_dataset('camvid', camvid).files
 
 
 def test_a_folder_that_is_no_dataset(tmp_path):

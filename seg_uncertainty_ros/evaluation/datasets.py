@@ -122,6 +122,7 @@ def open_dataset(format_name: str, root: Path) -> Dataset:
         msg = f'dataset {format_name!r} is none of {", ".join(FORMATS)}'
         raise DatasetError(msg)
     layout = _format(format_name)
+    root = root.resolve()
     if format_name == 'camvid':
         images, labels = root, root.with_name(layout.labels.format(root.name))
     else:
@@ -150,7 +151,6 @@ def open_dataset(format_name: str, root: Path) -> Dataset:
         if not label.is_file():
             msg = f'{label}: missing, {image.name} needs it'
             raise DatasetError(msg)
-    root = root.resolve()
     name = f'{root.parent.name}/{root.name}' if format_name == 'camvid' else root.name
     return Dataset(name, format_name, files)
 
