@@ -320,6 +320,18 @@ def test_too_few_pixels(bundle, tmp_path, capsys):
     assert f'about {-(-10 * 100_000 // pixels)} such images' in error
 
 
+def test_a_second_half_that_cannot_be_read(bundle, scenes, tmp_path, capsys):
+    images = few(scenes, tmp_path, IMAGES) / 'images'
+    for index in range(IMAGES):
+        (images / f'z{index}.png').write_bytes(b'not a PNG')
+    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
+    arguments = ('--data', images, '--out', tmp_path / 'x', '--keep-temperature')
+    assert main(['calibrate-scores', str(bundle.path), *map(str, arguments)]) == 1
+    error = capsys.readouterr().err
+    assert 'of 20 images 10 can be read, none in a second half' in error
+    assert 'skipped: images: z9.png' in error
+
+
 @pytest.mark.parametrize(
     ('label', 'words'),
     [

@@ -55,10 +55,12 @@ def run(options: argparse.Namespace) -> int:
     bundle = Bundle.load(options.bundle)
     sets = [open_images(spec, len(bundle.classes), options.topic) for spec in options.data]
     out = new_directory(options.out)
-    result = recalibrate(bundle, sets, keep_temperature=options.keep_temperature)
-    for images in sets:
-        for reason in images.skipped:
-            print(f'seg-uncertainty: skipped: {images.name}: {reason}', file=sys.stderr)
+    try:
+        result = recalibrate(bundle, sets, keep_temperature=options.keep_temperature)
+    finally:
+        for images in sets:
+            for reason in images.skipped:
+                print(f'seg-uncertainty: skipped: {images.name}: {reason}', file=sys.stderr)
     text = report(bundle, result)
     write_bundle(bundle, result, text, out)
     if options.report is not None:

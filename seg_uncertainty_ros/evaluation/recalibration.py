@@ -199,6 +199,9 @@ def _fit_scales(
                     reached.append(np.append(counts, pixels.scores.shape[1]))
             _check_pixels(quantiles.pixels, images, MIN_PIXELS if half else 1)
             limits = quantiles.upper(10.0 ** (-DECADES * np.array(CHECKED)))
+    if not reached:
+        msg = f'score scales: of {bar.total} images {images} can be read, none in a second half'
+        raise CalibrationDataError(msg)
     knots = np.array([[float(f'{k:.9g}') for k in row] for row in quantiles.knots()])
     result = ScaleResult(
         knots,
