@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -128,6 +129,12 @@ class Bundle:
             digest=hashlib.sha256(data).hexdigest(),
             segments=_segments(manifest),
         )
+
+    def copy_files(self, folder: Path) -> None:
+        """Copy the files to a folder, but not their modes: a bundle may be read-only."""
+        for file in self.path.iterdir():
+            if file.is_file():
+                shutil.copyfile(file, folder / file.name)
 
     def write(self) -> Bundle:
         """Write manifest and reference beside the graph and the model card already in ``path``.

@@ -118,6 +118,16 @@ def test_meta_model_against_the_schema(bundle, copy, edit, words):
     expect(copy, *words)
 
 
+def test_copies_of_a_read_only_bundle_can_be_written(bundle, copy, tmp_path):
+    for file in copy.iterdir():
+        file.chmod(0o444)
+    out = tmp_path / 'out'
+    out.mkdir()
+    Bundle.load(copy).copy_files(out)
+    assert all(file.stat().st_mode & 0o200 for file in out.iterdir())
+    assert replace(bundle, path=out).write().reference.size == bundle.reference.size
+
+
 def test_missing_bundle(tmp_path):
     expect(tmp_path / 'nowhere', 'no such bundle')
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from dataclasses import replace
 from pathlib import Path
@@ -46,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
         msg = "needs scikit-learn: pip install '.[train]'"
         raise CommandError(msg) from error
     bundle = Bundle.load(options.bundle)
+    out = new_directory(options.out)
     frames = segments.labelled_frames(options.data, options.drives)
     model, held_out = segments.fit_segments(bundle, tqdm(frames, desc='segments', unit='frame'))
-    out = new_directory(options.out)
-    shutil.copytree(bundle.path, out, dirs_exist_ok=True)
+    bundle.copy_files(out)
     replace(bundle, path=out, segments=model).write()
     for name, value in asdict(held_out).items():
         print(f'{name:15} {value:.4g}')

@@ -9,7 +9,6 @@ half of every set, measured on the second. What is written was fitted on all.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from dataclasses import replace
 from datetime import date
@@ -281,9 +280,7 @@ def write_bundle(bundle: Bundle, result: Recalibration, report: str, out: Path) 
 
     ``report``, Markdown, ends the model card, whose figures were measured before.
     """
-    for file in bundle.path.iterdir():
-        if file.is_file():
-            shutil.copyfile(file, out / file.name)
+    bundle.copy_files(out)
     result.graph.save(out / GRAPH)
     with (out / MODEL_CARD).open('a', encoding='utf-8') as card:
         card.write('\n' + report.replace('# ', '## '))

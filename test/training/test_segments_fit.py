@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.monitor.config import AnomalyConfig
 from seg_uncertainty_ros.procedural import KINDS
 from seg_uncertainty_ros.procedural import Drive
@@ -114,3 +115,9 @@ def test_fit_on_a_drive_past_unknown_objects(bundle):
     assert model.threshold == held_out.threshold
     assert model.provenance['anomaly_threshold'] == 0.4
     assert MetaModel.from_dict(model.to_dict()) == model
+
+
+def test_a_target_that_holds_something_is_refused_before_the_work(bundle, tmp_path, capsys):
+    arguments = ('--data', tmp_path / 'nowhere', '--out', bundle.path)
+    assert main(['fit-segments', str(bundle.path), *map(str, arguments)]) == 1
+    assert 'exists and is not an empty directory' in capsys.readouterr().err
