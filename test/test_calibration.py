@@ -371,6 +371,21 @@ def test_graph_without_its_calibration(bundle, tmp_path):
         CalibratedGraph(replace(bundle, path=tmp_path))
 
 
+def test_graph_that_cannot_be_run(bundle, tmp_path):
+    onnx = pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
+    from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
+
+    model = onnx.load(bundle.graph)
+    onnx.save(model, tmp_path / GRAPH)
+    session = CalibratedGraph(replace(bundle, path=tmp_path)).session()
+    with pytest.raises(GraphError, match=r'failed on \(7, 9, 3\)'):
+        session.run(np.zeros((7, 9, 3), np.uint8))
+    model.opset_import[0].version = 999
+    onnx.save(model, tmp_path / GRAPH)
+    with pytest.raises(GraphError, match=r'graph\.onnx: ONNX Runtime cannot load it'):
+        CalibratedGraph(replace(bundle, path=tmp_path)).session()
+
+
 def test_layouts_of_labelled_folders(scenes, tmp_path):
     for folder, name in (('images', 'val'), ('labels', 'valannot')):
         (tmp_path / 'camvid').mkdir(exist_ok=True)

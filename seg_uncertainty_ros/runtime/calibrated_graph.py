@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
-from seg_uncertainty_ros.runtime.onnx_runtime import session_options
+from seg_uncertainty_ros.runtime.onnx_runtime import open_session
+from seg_uncertainty_ros.runtime.onnx_runtime import run_session
 from seg_uncertainty_ros.runtime.outputs import GraphError
 
 if TYPE_CHECKING:
@@ -143,9 +143,7 @@ class LogitsSession:
     """Runs a graph for tempered logits and raw scores."""
 
     def __init__(self, model: bytes, path: Path) -> None:
-        self._session = onnxruntime.InferenceSession(
-            model, session_options(), providers=['CPUExecutionProvider']
-        )
+        self._session = open_session(model, path)
         self._path = path
         self._checked = False
 
@@ -153,11 +151,10 @@ class LogitsSession:
         """Return tempered logits Sxhxw and raw scores Kxhxw of a uint8 HxWx3 of network size.
 
         Raises:
-            GraphError: the graph's first score is not 1 - max softmax of these logits.
+            GraphError: it failed, or its first score is not 1 - max softmax of these logits.
 
         """
-        feeds = {'image': image, 'score_index': np.array(0, dtype=np.int64)}
-        outputs, scores = self._session.run(None, feeds)
+        outputs, scores = run_session(self._session, image, 0)
         logits = outputs.reshape(-1, *scores.shape[1:])
         if not self._checked:
             rest = 1 - 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)

@@ -13,6 +13,8 @@ from seg_uncertainty_ros.runtime.outputs import GraphError
 from seg_uncertainty_ros.runtime.outputs import Outputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.bundle import Bundle
@@ -30,19 +32,46 @@ def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
     return options
 
 
+def open_session(graph: str | bytes, path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open a graph, a file's name or a model's bytes; ``threads`` 0 is one a physical core.
+
+    Raises:
+        GraphError: ONNX Runtime refuses it; ``path`` is what the message names.
+
+    """
+    try:
+        return onnxruntime.InferenceSession(
+            graph, session_options(threads), providers=['CPUExecutionProvider']
+        )
+    except Exception as error:  # ONNX Runtime has no public base class of its errors
+        msg = f'{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}'
+        raise GraphError(msg) from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, image: NDArray[np.uint8], score_index: int
+) -> list[NDArray]:
+    """Return all outputs of a graph for a uint8 HxWx3 BGR image of the network's size.
+
+    Raises:
+        GraphError: it failed on this image.
+
+    """
+    feeds = {'image': image, 'score_index': np.array(score_index, dtype=np.int64)}
+    try:
+        return session.run(None, feeds)
+    except Exception as error:
+        msg = f'ONNX Runtime failed on {image.shape}: {str(error).splitlines()[0]}'
+        raise GraphError(msg) from error
+
+
 class OnnxRuntime:
     """A session over a bundle's graph; ``threads`` 0 is one a physical core."""
 
     name = 'onnxruntime-cpu'
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.graph), session_options(threads), providers=['CPUExecutionProvider']
-            )
-        except Exception as error:  # ONNX Runtime has no public base class of its errors
-            msg = f'{bundle.graph}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}'
-            raise GraphError(msg) from error
+        self._session = open_session(str(bundle.graph), bundle.graph, threads)
         self._check(bundle)
 
     def _check(self, bundle: Bundle) -> None:
@@ -64,9 +93,4 @@ class OnnxRuntime:
 
     def run(self, image: NDArray[np.uint8], score_index: int) -> Outputs:
         """Run the graph on a uint8 HxWx3 BGR image of the network's size."""
-        feeds = {'image': image, 'score_index': np.array(score_index, dtype=np.int64)}
-        try:
-            return Outputs(*self._session.run(Outputs._fields, feeds))
-        except Exception as error:
-            msg = f'ONNX Runtime failed on {image.shape}: {str(error).splitlines()[0]}'
-            raise GraphError(msg) from error
+        return Outputs(*run_session(self._session, image, score_index))
