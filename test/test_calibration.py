@@ -336,9 +336,12 @@ def test_a_second_half_that_cannot_be_read(bundle, scenes, tmp_path, capsys):
     ('label', 'words'),
     [
         (lambda x: (x + 5) % 11, ['the model is right on', 'ids of its classes']),
-        (lambda x: np.where(x == 3, 200, x).astype(np.uint8), ['label 200', '0..10']),
-        (lambda x: cv2.merge([x, x, x]), ['(352, 480, 3)', 'one 8-bit channel']),
-        (lambda x: x[::2, ::2], ['240x176', '480x352']),
+        (
+            lambda x: np.where(x == 3, 200, x).astype(np.uint8),
+            ['value 200', '10, 11, 255 (class ids)'],
+        ),
+        (lambda x: cv2.merge([x, x, x]), ['(352, 480, 3)', 'one channel of 8 bits']),
+        (lambda x: x[::2], ['480x176, not the aspect ratio', '480x352']),
         (lambda x: np.full_like(x, 255), ['not one labelled pixel']),
     ],
 )

@@ -144,6 +144,13 @@ def test_an_image_without_labels(tmp_path):
         open_dataset('fishyscapes', root)
 
 
+def test_two_images_for_one_file_of_labels(tmp_path):
+    root = outlier_set(tmp_path)
+    write(root / 'images' / '2.jpg', np.zeros((48, 96, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r'2\.png: labels of 2\.jpg or of 2\.png\?'):
+        open_dataset('fishyscapes', root)
+
+
 @pytest.mark.parametrize(
     ('mask', 'message'),
     [

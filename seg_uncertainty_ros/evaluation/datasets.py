@@ -30,6 +30,7 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.recordings.folders import natural_order
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -75,11 +76,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files of images and labels in natural order; read one by one."""
+    """Files of images and labels in natural order; read one by one.
+
+    ``values``: what each value of a label file stands for.
+    """
 
     name: str
     format: str
     files: tuple[tuple[Path, Path], ...]
+    values: Mapping[int, int]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -102,12 +107,12 @@ class Dataset:
             msg = f'{label_path}: {columns}x{rows}, not the aspect ratio of the image'
             raise DatasetError(f'{msg}, {width}x{height}')
         lut = np.full(256, -1, np.int16)
-        values = _format(self.format).values
-        lut[list(values)] = list(values.values())
+        lut[list(self.values)] = list(self.values.values())
         labels = lut[raw]
         if (unknown := labels < 0).any():
-            msg = f'{label_path}: value {raw[unknown][0]}, expected {", ".join(map(str, values))}'
-            raise DatasetError(f'{msg} ({self.format})')
+            expected = ', '.join(map(str, self.values))
+            msg = f'{label_path}: value {raw[unknown][0]}, expected {expected} ({self.format})'
+            raise DatasetError(msg)
         return Sample(image_path.stem, image, labels.astype(np.uint8))
 
 
@@ -121,7 +126,7 @@ def open_dataset(format_name: str, root: Path) -> Dataset:
     if format_name not in FORMATS:
         msg = f'dataset {format_name!r} is none of {", ".join(FORMATS)}'
         raise DatasetError(msg)
-    layout = _format(format_name)
+    layout = CAMVID_FORMAT if format_name == 'camvid' else OUTLIER_FORMATS[format_name]
     root = root.resolve()
     if format_name == 'camvid':
         images, labels = root, root.with_name(layout.labels.format(root.name))
@@ -131,32 +136,49 @@ def open_dataset(format_name: str, root: Path) -> Dataset:
         if not folder.is_dir():
             msg = f'{folder}: no such folder, {format_name} needs it'
             raise DatasetError(msg)
-    found = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+    only = None
     if format_name == 'smiyc':
-        stems = {
-            path.name.removesuffix(layout.suffix) for path in labels.glob(f'*{layout.suffix}')
-        }
-        if missing := stems - set(found):
-            msg = f'{images}: no image {min(missing)!r}, {labels.name} has labels of it'
-            raise DatasetError(msg)
-        found = {stem: found[stem] for stem in stems}
+        only = {path.name.removesuffix(layout.suffix) for path in labels.glob(f'*{layout.suffix}')}
+    files = labelled_files(images, labels, layout.suffix, only)
+    if missing := (only or set()) - {path.stem for path, _ in files}:
+        msg = f'{images}: no image {min(missing)!r}, {labels.name} has labels of it'
+        raise DatasetError(msg)
+    name = f'{root.parent.name}/{root.name}' if format_name == 'camvid' else root.name
+    return Dataset(name, format_name, files, layout.values)
+
+
+def labelled_files(
+    images: Path, labels: Path, suffix: str, only: Collection[str] | None = None
+) -> tuple[tuple[Path, Path], ...]:
+    """Return the images of a folder in natural order, each with its file of labels.
+
+    Args:
+        images: folder of the images.
+        labels: folder of their labels, files of an image's stem and ``suffix``.
+        suffix: what the name of a file of labels ends with.
+        only: stems of the images to take; None for all.
+
+    Raises:
+        DatasetError: no images, an image without labels, two images for one file of labels.
+
+    """
     files = tuple(
-        (path, labels / f'{path.stem}{layout.suffix}')
-        for path in sorted(found.values(), key=natural_order)
+        (path, labels / f'{path.stem}{suffix}')
+        for path in sorted(images.iterdir(), key=natural_order)
+        if path.suffix.lower() in IMAGE_SUFFIXES and (only is None or path.stem in only)
     )
     if not files:
         msg = f'{images}: no images ({", ".join(IMAGE_SUFFIXES)}) with labels'
         raise DatasetError(msg)
+    taken: dict[Path, Path] = {}
     for image, label in files:
         if not label.is_file():
             msg = f'{label}: missing, {image.name} needs it'
             raise DatasetError(msg)
-    name = f'{root.parent.name}/{root.name}' if format_name == 'camvid' else root.name
-    return Dataset(name, format_name, files)
-
-
-def _format(name: str) -> Format:
-    return CAMVID_FORMAT if name == 'camvid' else OUTLIER_FORMATS[name]
+        if (other := taken.setdefault(label, image)) != image:
+            msg = f'{label}: labels of {other.name} or of {image.name}?'
+            raise DatasetError(msg)
+    return files
 
 
 def _read(path: Path, flags: int) -> NDArray:

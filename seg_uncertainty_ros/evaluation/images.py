@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Protocol
 
-import cv2
-import numpy as np
-
 from seg_uncertainty_ros.classes import UNLABELLED
-from seg_uncertainty_ros.evaluation.calibration import CalibrationDataError
+from seg_uncertainty_ros.evaluation.datasets import Dataset
+from seg_uncertainty_ros.evaluation.datasets import labelled_files
 from seg_uncertainty_ros.recordings import open_source
-from seg_uncertainty_ros.recordings.folders import natural_order
-from seg_uncertainty_ros.recordings.source import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.recordings import Source
@@ -58,47 +55,24 @@ class ImageSet(Protocol):
         """Yield images start..stop − 1."""
 
 
-@dataclass(frozen=True)
 class LabelledFolder:
-    """Pairs of image and label file; a label is a class id 0..S−1, S or 255 for unlabelled."""
+    """A dataset whose labels are class ids."""
 
-    name: str
-    pairs: tuple[tuple[Path, Path], ...]
-    classes: int
     labelled = True
     skipped = ()
 
+    def __init__(self, dataset: Dataset) -> None:
+        self.name = dataset.name
+        self._dataset = dataset
+
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self._dataset)
 
     def read(self, start: int, stop: int) -> Iterator[CalibrationImage]:
-        """Yield images start..stop − 1.
-
-        Raises:
-            CalibrationDataError: unreadable, of two sizes, or a label that is no class.
-
-        """
-        for image_path, label_path in self.pairs[start:stop]:
-            image = _read(image_path, cv2.IMREAD_COLOR)
-            yield CalibrationImage(image, self._labels(label_path, image.shape[:2]))
-
-    def _labels(self, path: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:
-        labels = _read(path, cv2.IMREAD_UNCHANGED)
-        if labels.ndim != 2 or labels.dtype != np.uint8:
-            msg = f'{path}: {labels.dtype} {labels.shape}, expected class ids in one 8-bit channel'
-            raise CalibrationDataError(msg)
-        if labels.shape != size:
-            msg = f'{path}: {labels.shape[1]}x{labels.shape[0]}, the image {size[1]}x{size[0]}'
-            raise CalibrationDataError(msg)
-        wrong = (labels > self.classes) & (labels != UNLABELLED)
-        if wrong.any():
-            msg = (
-                f'{path}: label {labels[wrong][0]}, expected a class 0..{self.classes - 1}, '
-                f'or {self.classes} or {UNLABELLED} for unlabelled'
-            )
-            raise CalibrationDataError(msg)
-        labels[labels == self.classes] = UNLABELLED
-        return labels
+        """Yield images start..stop − 1; raises DatasetError."""
+        for index in range(start, stop):
+            sample = self._dataset[index]
+            yield CalibrationImage(sample.image, sample.labels)
 
 
 class Recording:
@@ -133,12 +107,12 @@ def open_images(spec: str, classes: int, topic: str | None = None) -> ImageSet:
         spec: a folder with ``images`` and ``labels``; CamVid's root, whose ``val`` and
             ``valannot`` are read; one folder X of images beside its labels in ``Xannot``; or,
             without labels, whatever ``open_source`` opens. Labels are PNG files with the stem of
-            their image.
+            their image, and hold class ids 0..S - 1, S or 255 for unlabelled.
         classes: the number of classes S.
         topic: the image topic of a bag that has several.
 
     Raises:
-        CalibrationDataError: a labelled folder without images, an image without labels.
+        DatasetError: a labelled folder without images, an image without labels.
         SourceError: none of these.
 
     """
@@ -150,27 +124,9 @@ def open_images(spec: str, classes: int, topic: str | None = None) -> ImageSet:
     )
     for images, labels in layouts:
         if images.is_dir() and labels.is_dir():
-            return LabelledFolder(path.name, _pairs(images, labels), classes)
+            files = labelled_files(images, labels, '.png')
+            values = {index: index for index in range(classes)}
+            values |= {classes: UNLABELLED, UNLABELLED: UNLABELLED}
+            return LabelledFolder(Dataset(path.name, 'class ids', files, values))
     images = path / 'images'
     return Recording(open_source(images if images.is_dir() else spec, topic=topic))
-
-
-def _pairs(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
-    files = [x for x in images.iterdir() if x.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        msg = f'{images}: no images ({", ".join(IMAGE_SUFFIXES)})'
-        raise CalibrationDataError(msg)
-    pairs = [(x, labels / f'{x.stem}.png') for x in sorted(files, key=natural_order)]
-    for image, label in pairs:
-        if not label.is_file():
-            msg = f'{label}: missing, {image.name} has no labels'
-            raise CalibrationDataError(msg)
-    return tuple(pairs)
-
-
-def _read(path: Path, flags: int) -> NDArray:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        msg = f'{path}: not a readable image'
-        raise CalibrationDataError(msg)
-    return image

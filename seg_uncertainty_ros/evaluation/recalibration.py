@@ -122,6 +122,7 @@ def recalibrate(
 
     Raises:
         CalibrationDataError: too few images or pixels, or labels that the model contradicts.
+        DatasetError: a file that cannot be read, or labels that are no class ids.
         SourceError: a recording that cannot be read to its end.
         GraphError: a graph that cannot be changed or run.
 
