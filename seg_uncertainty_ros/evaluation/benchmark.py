@@ -37,6 +37,7 @@ from seg_uncertainty_ros.evaluation.pixel_metrics import PixelMetrics
 from seg_uncertainty_ros.evaluation.pixel_metrics import ScoreError
 from seg_uncertainty_ros.evaluation.pixel_metrics import best_f1_threshold
 from seg_uncertainty_ros.evaluation.pixel_metrics import tpr_threshold
+from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
@@ -124,20 +125,16 @@ class SegmentationTable:
 class GraphRunner:
     """Runs a bundle's graph on images of any size, at the bundle's or another resolution."""
 
-    def __init__(self, bundle: Bundle, max_pixels: int | None = None, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, max_pixels: int | None = None) -> None:
         self._geometry = bundle.geometry
         if max_pixels is not None:
             self._geometry = replace(self._geometry, max_pixels=max_pixels)
         self.max_pixels = self._geometry.max_pixels
-        self._runtime = OnnxRuntime(bundle, threads)
+        self._runtime = OnnxRuntime(bundle)
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
         """Run the graph on a uint8 HxWx3 BGR image, resized as the pipeline does."""
-        rows, columns = self._geometry.network_size(*image.shape[:2])
-        shrinks = 2 * rows <= image.shape[0]
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(image, (columns, rows), interpolation=interpolation)
-        return self._runtime.run(resized, 0)
+        return self._runtime.run(network_input(image, self._geometry), 0)
 
 
 def upsampled(plane: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:

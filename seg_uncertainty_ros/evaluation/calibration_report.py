@@ -12,6 +12,7 @@ from seg_uncertainty_ros.evaluation.calibration import DECADES
 from seg_uncertainty_ros.evaluation.calibration import KNOTS
 from seg_uncertainty_ros.evaluation.recalibration import CHECKED
 from seg_uncertainty_ros.evaluation.reliability import save_reliability
+from seg_uncertainty_ros.evaluation.tables import grid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,12 +77,6 @@ images (those of one drive are alike, which makes the interval too narrow).
 """
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
 def _temperature(bundle: Bundle, result: Recalibration) -> str:
     fitted = result.temperature
     if fitted is None:
@@ -104,7 +99,7 @@ def _temperature(bundle: Bundle, result: Recalibration) -> str:
 
 def _metrics(rows: dict[str, ProbabilityMetrics]) -> str:
     head = ['', 'NLL', 'Brier', 'ECE', 'ECE, equal mass', 'MCE', 'accuracy']
-    return table(
+    return grid(
         head,
         [
             [
@@ -124,7 +119,7 @@ def _metrics(rows: dict[str, ProbabilityMetrics]) -> str:
 
 def _knots(bundle: Bundle, scales: ScaleResult) -> str:
     values = np.arange(KNOTS) / (KNOTS - 1)
-    return table(
+    return grid(
         ['a', *(f'{value:g}' for value in values)],
         [
             [name, *(f'{knot:.4g}' for knot in row)]
@@ -134,7 +129,7 @@ def _knots(bundle: Bundle, scales: ScaleResult) -> str:
 
 
 def _false_positives(bundle: Bundle, scales: ScaleResult) -> str:
-    return table(
+    return grid(
         ['score', *(f'a = {a:g}: nominal {100 * 10 ** (-DECADES * a):g}' for a in CHECKED)],
         [
             [name, *(f'{100 * x.value:.3g} ({100 * x.low:.3g} – {100 * x.high:.3g})' for x in row)]

@@ -80,7 +80,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         lines.append(f'| {" | ".join(cells)} |')
     rule = f'|{"|".join("-" * (width + 2) for width in widths)}|'
-    return '\n'.join((lines[0], rule, *lines[1:])) + '\n'
+    return '\n'.join((lines[0], rule, *lines[1:]))
 
 
 def interval(estimate: Estimate) -> str:
@@ -216,8 +216,8 @@ def _segmentation_content(table: SegmentationTable) -> dict[str, Any]:
     names = [info.name for info in table.run.bundle.classes]
     return {
         **_provenance(table.run),
-        'miou': _estimate(table.miou),
-        'accuracy': _estimate(table.accuracy),
+        'miou': table.miou.to_dict(),
+        'accuracy': table.accuracy.to_dict(),
         'class_iou': {
             name: _finite(value) for name, value in zip(names, table.class_iou, strict=True)
         },
@@ -247,11 +247,7 @@ def _identity(bundle: Bundle) -> dict[str, str]:
 
 
 def _estimates(metrics: Any) -> dict[str, Any]:
-    return {field.name: _estimate(getattr(metrics, field.name)) for field in fields(metrics)}
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {key: _finite(getattr(estimate, key)) for key in ('value', 'low', 'high')}
+    return {field.name: getattr(metrics, field.name).to_dict() for field in fields(metrics)}
 
 
 def _finite(value: float) -> float | None:
