@@ -14,6 +14,7 @@ from seg_uncertainty_ros.cli import evaluate
 from seg_uncertainty_ros.cli import fit_segments
 from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
+from seg_uncertainty_ros.cli import perturb
 from seg_uncertainty_ros.cli import replay
 from seg_uncertainty_ros.cli import train
 from seg_uncertainty_ros.errors import SegUncertaintyError
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
   seg-uncertainty demo BAG                          the same with a recording
   seg-uncertainty infer IMAGES --out DIR --scores entropy,pgn_uniform
   seg-uncertainty replay BAG --out BAG2             bag to bag, without ROS
+  seg-uncertainty perturb BAG --corruption fog --severity 3 --out BAG2
   seg-uncertainty info                              what is in the bundle that ships
   seg-uncertainty evaluate --dataset fishyscapes DIR
   seg-uncertainty calibrate-scores BUNDLE --data DIR --out NEW
@@ -39,7 +41,17 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = root.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for module in (demo, infer, replay, info, evaluate, calibrate_scores, train, fit_segments):
+    for module in (
+        demo,
+        infer,
+        replay,
+        perturb,
+        info,
+        evaluate,
+        calibrate_scores,
+        train,
+        fit_segments,
+    ):
         module.add_parsers(commands)
     return root
 
