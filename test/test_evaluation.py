@@ -343,15 +343,18 @@ def test_command_evaluate_says_what_is_wrong(fishyscapes, arguments, message, ca
     assert message in capsys.readouterr().err
 
 
-def test_command_results(tmp_path):
+def test_command_results(bundle, tmp_path):
     data, page = tmp_path / 'data', tmp_path / 'results.md'
     outlier_set(data / 'ood' / 'fs_static')
     outlier_set(data / 'ood' / 'FS_LostFound_full')
     outlier_set(data / 'ood' / 'RoadAnomaly', outlier=2)
     camvid_set(data / 'camvid' / 'test')
-    assert main(['results', str(data), '--out', str(page), '--max-pixels', '4608']) == 0
+    own = str(bundle.geometry.max_pixels)
+    sizes = ['--max-pixels', '4608', '--max-pixels', own]
+    assert main(['results', str(data), '--out', str(page), *sizes]) == 0
     text = page.read_text(encoding='utf-8')
-    assert 'seg-uncertainty results DATA --max-pixels 4608 --out results.md' in text
+    command = f'results DATA --max-pixels 4608 --max-pixels {own} --out results.md'
+    assert f'seg-uncertainty {command}' in text
     headings = [line for line in text.splitlines() if line.startswith('#')]
     assert headings == [
         '# Results',
@@ -366,9 +369,17 @@ def test_command_results(tmp_path):
     # The score of the summary is the best of fs_static.
     section = text.split('## fs_static')[1].split('##')[0]
     rows = [line.split('|') for line in section.splitlines() if line.startswith('| ')][1:]
-    best = max(rows, key=lambda row: float(row[4].split()[0]))
     summary = text.split('## Summary')[1].split('##')[0].splitlines()
-    assert [cell.strip() for cell in summary[-2].split('|')][3] == best[3].strip()
+    small, large = ([cell.strip() for cell in line.split('|')] for line in summary[-3:-1])
+    for line in (small, large):
+        best = max(
+            (row for row in rows if row[2].strip() == line[2]),
+            key=lambda row: float(row[4].split()[0]),
+        )
+        assert line[3] == best[3].strip()
+    # The mIoU stands where it was measured.
+    assert small[4] == '–'
+    assert large[4] in text.split('## camvid/test')[1]
 
 
 def test_command_results_needs_all_sets(tmp_path, capsys):

@@ -136,13 +136,16 @@ def _summary(results: Sequence[BundleResults], names: Sequence[str]) -> str:
     for result in results:
         score = result.chosen_score()
         chosen = [_row(table, score) for table in result.outliers]
-        run = result.outliers[0].run
+        run, segmented = result.outliers[0].run, result.segmentation.run
         rows.append(
             (
                 labels[run.bundle.digest],
                 megapixels(run.max_pixels),
                 score,
-                interval(result.segmentation.miou),
+                # CamVid was segmented at the bundle's own resolution only.
+                interval(result.segmentation.miou)
+                if run.max_pixels == segmented.max_pixels
+                else '–',
                 *(
                     interval(estimate)
                     for row in chosen
