@@ -83,8 +83,9 @@ class DeployedGraph(nn.Module):
             msg = f'scores {scores} with knots {tuple(knots.shape)}: max_softmax comes first'
             raise ValueError(msg)
         self.segmenter = segmenter
-        outlier = segmenter.classifier.out_channels > segmenter.classes
-        self.scores = build_scores(scores, outlier=outlier, statistics=statistics)
+        self.scores = build_scores(
+            scores, outlier=segmenter.branch is not None, statistics=statistics
+        )
         self.scale = ScoreScale(knots)
         self.temperature = temperature
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from seg_uncertainty_ros.network.decoder import PyramidDecoder
 from seg_uncertainty_ros.network.encoder import EfficientNetLite0
+from seg_uncertainty_ros.network.outlier_branch import OutlierBranch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +41,8 @@ class Prediction:
 class Segmenter(nn.Module):
     """EfficientNet-Lite0 with a feature pyramid; logits at stride 4.
 
-    With ``outlier`` the last convolution has one more output: the void class or the outlier head,
-    whichever the training made of it.
+    With ``outlier`` it has a branch for what is no class: the logit of a void class or of an
+    outlier head, whichever the training made of it.
     """
 
     stride = EfficientNetLite0.stride
@@ -54,7 +55,8 @@ class Segmenter(nn.Module):
         self.encoder = EfficientNetLite0()
         self.decoder = PyramidDecoder(self.encoder.channels, features=features)
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(features, classes + outlier, 1)
+        self.classifier = nn.Conv2d(features, classes, 1)
+        self.branch = OutlierBranch(self.encoder.channels) if outlier else None
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment images: Nx3xHxW, BGR, 0..255; H and W are multiples of 32."""
@@ -62,9 +64,8 @@ class Segmenter(nn.Module):
         rgb = torch.cat([image[:, 2:3], image[:, 1:2], image[:, 0:1]], dim=1)
         pyramid = self.encoder((rgb - PIXEL_MEAN) / PIXEL_STD)
         features = self.decoder(pyramid)
-        outputs = self.classifier(self.dropout(features))
-        logits, rest = outputs[:, : self.classes], outputs[:, self.classes :]
-        outlier = rest[:, 0] if rest.shape[1] else None
+        logits = self.classifier(self.dropout(features))
+        outlier = self.branch(pyramid) if self.branch else None
         means = [level.mean(dim=(2, 3), keepdim=True) for level in pyramid]
         embedding = torch.cat(means, dim=1).flatten(1)
         return Prediction(logits, features, embedding, outlier)

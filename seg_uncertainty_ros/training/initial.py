@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.network.segmenter import Segmenter
 
 PREFIX = 'segmenter.'
+BRANCH = 'branch.'
 
 
 def initialise(model: Segmenter, init: Path | None, images: Tensor) -> tuple[str, tuple[str, ...]]:
     """Load weights into ``model``; return where they are from, and the sources they have seen.
 
     Args:
-        model: as made; an outlier output that ``init`` lacks starts at zero.
+        model: as made; a branch for outliers that ``init`` lacks stays as it is.
         init: a checkpoint, the directory of a bundle, or None for ImageNet (encoder only).
         images: Nx3xHxW, training images, for the statistics that a bundle's graph lacks.
 
@@ -54,16 +55,10 @@ def initialise(model: Segmenter, init: Path | None, images: Tensor) -> tuple[str
 
 
 def load_weights(model: Segmenter, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict; the classifier may have one output fewer or more than the model."""
-    weights = dict(weights)
-    for name in ('classifier.weight', 'classifier.bias'):
-        given, own = weights[name], torch.zeros_like(model.state_dict()[name])
-        if given.shape[1:] == own.shape[1:]:
-            rows = min(len(given), len(own))
-            own[:rows] = given[:rows]
-            weights[name] = own
+    """Load a state dict; the branch for outliers may be missing, and stays as it is then."""
+    own = {k: v for k, v in model.state_dict().items() if k.startswith(BRANCH)}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(own | dict(weights))
     except RuntimeError as error:
         msg = f'{source}: holds another network: {str(error)[:300]}'
         raise RecipeError(msg) from error
@@ -90,6 +85,8 @@ def load_folded(model: Segmenter, graph: onnx.ModelProto, images: Tensor) -> Non
         strict=True,
     ):
         bias = values.get(f'{PREFIX}{conv_name}.weight_bias')
+        if bias is None and conv_name.startswith(BRANCH):
+            continue
         if bias is None or f'{PREFIX}{conv_name}.weight' not in values:
             msg = f'graph: no folded weights of {conv_name}'
             raise RecipeError(msg)

@@ -47,7 +47,7 @@ def uniform_cross_entropy(logits: Tensor, outlier: Tensor) -> Tensor:
 
 
 def outlier_cross_entropy(logit: Tensor, outlier: Tensor, known: Tensor) -> Tensor:
-    """Return the binary cross-entropy of an outlier head, positives and negatives weighed alike.
+    """Return the binary cross-entropy of being no class, positives and negatives weighed alike.
 
     Bevandić et al., Simultaneous semantic segmentation and outlier detection in presence of domain
     shift, GCPR 2019. ``logit`` NxHxW; ``outlier`` and ``known`` bool NxHxW, the rest is ignored.

@@ -10,6 +10,7 @@ the same way, so that pasting itself tells nothing (Blum et al., Fishyscapes, IJ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -21,6 +22,7 @@ from seg_uncertainty_ros.training.datasets import DatasetError
 from seg_uncertainty_ros.training.datasets import Sample
 from seg_uncertainty_ros.training.datasets import read_image
 from seg_uncertainty_ros.training.datasets import read_paths
+from seg_uncertainty_ros.training.taxonomy import KNOWN
 from seg_uncertainty_ros.training.taxonomy import OUTLIER
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ COCO_KNOWN = {
     7: _INDEX['car'],
 }
 COCO_NEITHER = frozenset({6, 9, 10, 11, 12, 13, 56, 57, 58, 60})
+# COCO128's photographs of the open air, looked at one by one: what is not labelled in them, grass,
+# trees, gravel, sky, is nothing that a driving scene may not hold. Images of rooms would teach
+# that whatever is no street is unknown.
+OUTDOORS = (25, 49, 72, 81, 144, 149, 247, 307, 474, 540, 542, 569, 575, 625)
+# To validate on: neither these nor the objects in them are trained on.
+HELD_OUT = (34, 74, 154, 263, 312, 394, 502, 595, 597, 650)
 KNOWN_CLASSES = ('car', 'pedestrian', 'bicyclist')
 MIN_PIXELS = 400
 MAX_SIDE = 360
@@ -90,9 +98,14 @@ def _coco(root: Path) -> Iterator[tuple[str, Image, list[tuple[int, NDArray[np.i
 
 
 def coco_cutouts(root: Path) -> list[Cutout]:
-    """Cut the objects of COCO (YOLO polygons, root/images and root/labels) out of their images."""
+    """Cut the objects of COCO (YOLO polygons, root/images and root/labels) out of their images.
+
+    Those of the images HELD_OUT are left out.
+    """
     cutouts = []
     for name, image, objects in _coco(root):
+        if int(name) in HELD_OUT:
+            continue
         for index, (kind, polygon) in enumerate(objects):
             if kind in COCO_NEITHER:
                 continue
@@ -103,16 +116,31 @@ def coco_cutouts(root: Path) -> list[Cutout]:
     return [cutout for cutout in cutouts if cutout is not None]
 
 
-def coco_scenes(root: Path) -> list[Sample]:
-    """Return COCO images as they are: outliers where they lie, everything else unlabelled."""
+def coco_scenes(root: Path, numbers: Sequence[int] = OUTDOORS) -> list[Sample]:
+    """Return COCO images as they are: outliers where they lie, everything else KNOWN.
+
+    What belongs to neither (COCO_NEITHER) is unlabelled. ``numbers`` are the names of the files.
+    """
     samples = []
     for name, image, objects in _coco(root):
-        labels = np.full(image.shape[:2], UNLABELLED, np.uint8)
+        if int(name) not in numbers:
+            continue
+        labels = np.full(image.shape[:2], KNOWN, np.uint8)
         for kind, polygon in sorted(objects, key=lambda o: o[0] in COCO_KNOWN):
-            if kind not in COCO_NEITHER:
-                cv2.fillPoly(labels, [polygon], COCO_KNOWN.get(kind, OUTLIER))
-        if np.count_nonzero(labels == OUTLIER) > MIN_PIXELS:
-            samples.append(Sample(name, image, labels))
+            neither = UNLABELLED if kind in COCO_NEITHER else OUTLIER
+            cv2.fillPoly(labels, [polygon], COCO_KNOWN.get(kind, neither))
+        samples.append(Sample(name, image, labels))
+    return samples
+
+
+def held_out_scenes(root: Path) -> list[Sample]:
+    """Return the scenes HELD_OUT, labelled as sets with outliers are: 0, 1 = outlier, 255."""
+    samples = []
+    for sample in coco_scenes(root, HELD_OUT):
+        labels = np.zeros_like(sample.labels)
+        labels[sample.labels == OUTLIER] = 1
+        labels[sample.labels == UNLABELLED] = UNLABELLED
+        samples.append(replace(sample, labels=labels))
     return samples
 
 

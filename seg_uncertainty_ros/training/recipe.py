@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SOURCES = ('camvid', 'idd_lite', 'procedural', 'cityscapes', 'pseudo', 'coco')
 OUTLIER_OUTPUTS = ('none', 'void', 'head')
+TRAINED = ('all', 'branch')
 
 
 class RecipeError(SegUncertaintyError):
@@ -45,9 +46,11 @@ class Recipe:
     procedural_scenes: int = 400
     # Things pasted into a crop of a street, at most; every other one is a known object.
     pasted: int = 0
-    # One more output of the network: 'none', 'void' (a class) or 'head' (a sigmoid of its own).
+    # What the branch for outliers is: 'none', 'void' (a class) or 'head' (a sigmoid of its own).
     outlier_output: str = 'none'
-    # Weight of the loss of the outlier output, and of entropy maximisation, on outliers.
+    # What learns: 'all', or the 'branch' alone; the masks stay what they are.
+    trained: str = 'all'
+    # Weight of the loss of the branch, and of entropy maximisation, on outliers.
     outlier_weight: float = 0.5
     entropy_weight: float = 0.0
     learning_rate: float = 1e-3
@@ -103,7 +106,12 @@ class Recipe:
             if key not in known or isinstance(value, bool) or not isinstance(value, known[key]):
                 msg = f'{path}: {key}: {value!r} is not a field of a recipe, or of another type'
                 raise RecipeError(msg)
-        if (output := values.get('outlier_output', 'none')) not in OUTLIER_OUTPUTS:
-            msg = f'{path}: outlier_output: {output!r} is none of {", ".join(OUTLIER_OUTPUTS)}'
+        recipe = cls(**values)
+        for key, choices in (('outlier_output', OUTLIER_OUTPUTS), ('trained', TRAINED)):
+            if (value := getattr(recipe, key)) not in choices:
+                msg = f'{path}: {key}: {value!r} is none of {", ".join(choices)}'
+                raise RecipeError(msg)
+        if recipe.trained == 'branch' and recipe.outlier_output == 'none':
+            msg = f"{path}: trained: 'branch' of outlier_output 'none', expected void or head"
             raise RecipeError(msg)
-        return cls(**values)
+        return recipe

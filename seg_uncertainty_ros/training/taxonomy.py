@@ -17,6 +17,8 @@ _INDEX = {info.name: index for index, info in enumerate(CAMVID)}
 IDD_OFFSET = 20
 # No class of ours: what was pasted as an outlier.
 OUTLIER = 254
+# Some class of ours, whichever.
+KNOWN = 253
 
 # IDD-Lite level-1 labels, Varma et al., WACV 2019. Its roadside objects hold kerbs and walls.
 _IDD_LITE = (
@@ -33,7 +35,7 @@ _IDD_LITE = (
 def target_table() -> torch.Tensor:
     """Return bool 256xS: which classes a target value allows; an empty row is ignored.
 
-    Values 0..10 are our classes, 20..26 the labels of IDD-Lite.
+    Values 0..10 are our classes, 20..26 the labels of IDD-Lite; KNOWN allows every class.
     """
     table = torch.zeros(UNLABELLED + 1, len(CAMVID), dtype=torch.bool)
     for index in range(len(CAMVID)):
@@ -41,11 +43,5 @@ def target_table() -> torch.Tensor:
     for label, names in enumerate(_IDD_LITE):
         for name in names:
             table[IDD_OFFSET + label, _INDEX[name]] = True
+    table[KNOWN] = True
     return table
-
-
-def void_table(table: torch.Tensor) -> torch.Tensor:
-    """Return bool 256x(S+1): the table with a void class, which outliers alone allow."""
-    void = torch.zeros(len(table), 1, dtype=torch.bool, device=table.device)
-    void[OUTLIER] = True
-    return torch.cat([table, void], dim=1)

@@ -27,9 +27,9 @@ from seg_uncertainty_ros.training.initial import initialise
 from seg_uncertainty_ros.training.losses import outlier_cross_entropy
 from seg_uncertainty_ros.training.losses import superset_cross_entropy
 from seg_uncertainty_ros.training.losses import uniform_cross_entropy
+from seg_uncertainty_ros.training.outliers import held_out_scenes
 from seg_uncertainty_ros.training.taxonomy import OUTLIER
 from seg_uncertainty_ros.training.taxonomy import target_table
-from seg_uncertainty_ros.training.taxonomy import void_table
 from seg_uncertainty_ros.training.validation import validate
 from seg_uncertainty_ros.training.validation import validate_outliers
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+    from torch import nn
 
     from seg_uncertainty_ros.network.segmenter import Prediction
     from seg_uncertainty_ros.training.datasets import Sample
@@ -62,14 +63,21 @@ def learning_rate_factor(step: int, recipe: Recipe) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def freeze(model: Segmenter, recipe: Recipe) -> list[nn.Module]:
+    """Stop the training of what the recipe leaves as it is; return what must stay in eval mode."""
+    if recipe.trained == 'all':
+        return model.encoder.freeze(recipe.frozen_blocks)
+    parts = [part for part in model.children() if part is not model.branch]
+    for part in parts:
+        part.requires_grad_(requires_grad=False)
+    return parts
+
+
 def make_optimizer(model: Segmenter, recipe: Recipe) -> torch.optim.Optimizer:
     """Return AdamW; the pretrained encoder learns more slowly, norms and biases do not decay."""
     groups = []
-    for module, factor in (
-        (model.encoder, recipe.encoder_rate),
-        (model.decoder, 1.0),
-        (model.classifier, 1.0),
-    ):
+    for name, module in model.named_children():
+        factor = recipe.encoder_rate if name == 'encoder' else 1.0
         for decays in (True, False):
             parameters = [
                 p for p in module.parameters() if p.requires_grad and (p.ndim > 1) == decays
@@ -88,16 +96,14 @@ def objective(
     targets = targets[:, ::2, ::2]
     logits = _upsample(prediction.logits)
     outlier = targets == OUTLIER
-    if recipe.outlier_output == 'void':
-        # One softmax over the classes and the void: it competes with every class.
-        everything = torch.cat([logits, _upsample(prediction.outlier[:, None])], dim=1)
-        loss = superset_cross_entropy(everything, targets, void_table(table), weights)
-    else:
-        loss = superset_cross_entropy(logits, targets, table, weights)
-    if recipe.outlier_output == 'head':
-        head = _upsample(prediction.outlier[:, None])[:, 0]
+    loss = superset_cross_entropy(logits, targets, table, weights)
+    if recipe.outlier_output != 'none':
+        logit = _upsample(prediction.outlier[:, None])[:, 0]
+        if recipe.outlier_output == 'void':
+            # The softmax over S + 1 classes is that over S, and these odds of the void class.
+            logit = logit - logits.logsumexp(dim=1)
         known = table.any(dim=1)[targets.long()]
-        loss = loss + recipe.outlier_weight * outlier_cross_entropy(head, outlier, known)
+        loss = loss + recipe.outlier_weight * outlier_cross_entropy(logit, outlier, known)
     if recipe.entropy_weight:
         loss = loss + recipe.entropy_weight * uniform_cross_entropy(logits, outlier)
     return loss
@@ -114,7 +120,8 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
 
     ``init`` is a checkpoint or a bundle to start from; without it the encoder starts from
     ImageNet. The best checkpoint has the largest CamVid val mIoU, to which a recipe with outliers
-    adds the largest AP of its scores on fs_static, both of the averaged weights.
+    adds the AP on fs_static and on held-out scenes of COCO, the mean of both, of the best of its
+    scores; all of the averaged weights.
 
     A run that was cut short continues from ``out/last.pt``. ``out/log.jsonl`` has a line for each
     validation. Runs on a GPU where there is one, else on the CPU, in bfloat16 where that is fast.
@@ -127,9 +134,12 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     pools = load_pools(recipe, data, out)
     things = load_things(data, pools[0].samples) if recipe.pasted else None
     val = camvid(data / 'camvid', 'val')
-    strange = None
+    strange = {}
     if recipe.uses_outliers:
-        strange = open_dataset('fishyscapes', data / 'ood' / 'fs_static')
+        strange = {
+            'fs_static': open_dataset('fishyscapes', data / 'ood' / 'fs_static'),
+            'coco': held_out_scenes(data / 'coco128_seg'),
+        }
     weights = target_weights(pools[0].samples, recipe).to(device)
     table = target_table().to(device)
     model = Segmenter(len(CAMVID), outlier=recipe.outlier_output != 'none')
@@ -137,7 +147,7 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     origin, earlier = initialise(model, init, first)
     sources = sorted({*earlier, *recipe.sources})
     model = model.to(device, memory_format=torch.channels_last)
-    frozen = model.encoder.freeze(recipe.frozen_blocks)
+    frozen = freeze(model, recipe)
     optimizer = make_optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, recipe)
@@ -183,10 +193,16 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
                 'iou': [round(float(v), 3) for v in matrix.iou()],
             }
             merit = row['miou']
-            if strange:
-                found = validate_outliers(average.module, strange, recipe.outlier_scores)
-                row['fs_static'] = {k: [round(v, 4) for v in both] for k, both in found.items()}
-                merit += max(ap for ap, _ in found.values())
+            found = {
+                name: validate_outliers(average.module, samples, recipe.outlier_scores)
+                for name, samples in strange.items()
+            }
+            row |= found
+            if found:
+                merit += max(
+                    float(np.mean([metrics[score][0] for metrics in found.values()]))
+                    for score in recipe.outlier_scores
+                )
             with (out / 'log.jsonl').open('a', encoding='utf-8') as log:
                 log.write(json.dumps(row) + '\n')
             checkpoint = {

@@ -17,6 +17,7 @@ from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.network.segmenter import Prediction
 from seg_uncertainty_ros.network.segmenter import Segmenter
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
@@ -29,17 +30,21 @@ from seg_uncertainty_ros.training.losses import outlier_cross_entropy
 from seg_uncertainty_ros.training.losses import superset_cross_entropy
 from seg_uncertainty_ros.training.losses import uniform_cross_entropy
 from seg_uncertainty_ros.training.outliers import COCO_KNOWN
+from seg_uncertainty_ros.training.outliers import HELD_OUT
+from seg_uncertainty_ros.training.outliers import OUTDOORS
 from seg_uncertainty_ros.training.outliers import Cutout
 from seg_uncertainty_ros.training.outliers import coco_cutouts
 from seg_uncertainty_ros.training.outliers import coco_scenes
 from seg_uncertainty_ros.training.outliers import folder_cutouts
+from seg_uncertainty_ros.training.outliers import held_out_scenes
 from seg_uncertainty_ros.training.outliers import scene_cutouts
 from seg_uncertainty_ros.training.outliers import texture_cutout
 from seg_uncertainty_ros.training.recipe import Recipe
 from seg_uncertainty_ros.training.recipe import RecipeError
+from seg_uncertainty_ros.training.taxonomy import KNOWN
 from seg_uncertainty_ros.training.taxonomy import OUTLIER
 from seg_uncertainty_ros.training.taxonomy import target_table
-from seg_uncertainty_ros.training.taxonomy import void_table
+from seg_uncertainty_ros.training.train import objective
 from seg_uncertainty_ros.training.train import train
 
 CAR = [info.name for info in CAMVID].index('car')
@@ -48,16 +53,17 @@ DOG = 16
 
 @pytest.fixture
 def coco(tmp_path):
-    """Return a folder with one image: a dog on the left, a car on the right."""
+    """Return a folder of two images: a dog on the left, a car on the right; one is held out."""
     for name in ('images', 'labels'):
         (tmp_path / 'coco' / name).mkdir(parents=True)
     image = np.full((100, 200, 3), 40, np.uint8)
     image[20:80, 10:90] = (0, 200, 0)
     image[20:80, 110:190] = (0, 0, 200)
-    cv2.imwrite(str(tmp_path / 'coco/images/1.jpg'), image)
     dog = f'{DOG} 0.05 0.2 0.45 0.2 0.45 0.8 0.05 0.8'
     car = '2 0.55 0.2 0.95 0.2 0.95 0.8 0.55 0.8'
-    (tmp_path / 'coco/labels/1.txt').write_text(f'{dog}\n{car}\n')
+    for number in (OUTDOORS[0], HELD_OUT[0]):
+        cv2.imwrite(str(tmp_path / f'coco/images/{number:012d}.jpg'), image)
+        (tmp_path / f'coco/labels/{number:012d}.txt').write_text(f'{dog}\n{car}\n')
     return tmp_path / 'coco'
 
 
@@ -69,12 +75,16 @@ def test_coco_objects_are_outliers_or_known(coco):
     (scene,) = coco_scenes(coco)
     assert scene.labels[50, 50] == OUTLIER
     assert scene.labels[50, 150] == COCO_KNOWN[2]
-    assert scene.labels[5, 100] == UNLABELLED
+    assert scene.labels[5, 100] == KNOWN
+    (held_out,) = held_out_scenes(coco)
+    assert held_out.name != scene.name
+    assert held_out.labels[50, [50, 150]].tolist() == [1, 0]
 
 
 def test_a_broken_polygon_is_named(coco):
-    (coco / 'labels/1.txt').write_text('16 0.1 0.2 0.3\n')
-    with pytest.raises(DatasetError, match=r'1\.txt: line 1'):
+    path = coco / f'labels/{OUTDOORS[0]:012d}.txt'
+    path.write_text('16 0.1 0.2 0.3\n')
+    with pytest.raises(DatasetError, match=rf'{path.name}: line 1'):
         coco_cutouts(coco)
 
 
@@ -156,14 +166,31 @@ def test_outlier_head_ignores_what_is_neither():
     torch.testing.assert_close(outlier_cross_entropy(logit, outlier, known), expected)
 
 
-def test_void_is_a_class_of_outliers_alone():
-    table = void_table(target_table())
-    assert table[OUTLIER].tolist() == [False] * len(CAMVID) + [True]
-    assert not table[: len(CAMVID), -1].any()
-    logits = torch.randn(1, len(CAMVID) + 1, 1, 1)
-    target = torch.full((1, 1, 1), OUTLIER)
+def test_void_is_one_more_class_of_the_softmax():
+    logits, void = torch.randn(2, len(CAMVID), 6, 8), torch.randn(2, 6, 8)
+    targets = torch.randint(0, len(CAMVID), (2, 12, 16), dtype=torch.uint8)
+    targets[:, :, :8] = OUTLIER
+    recipe = Recipe('x', outlier_output='void', outlier_weight=1.0)
+    # At stride 2 of the targets; a constant plane is what its upsampling is.
+    logits, void = logits.mean((2, 3), keepdim=True), void.mean((1, 2), keepdim=True)
+    logits, void = logits.expand(-1, -1, 3, 4), void.expand(-1, 3, 4)
+    prediction = Prediction(logits, logits, logits, void)
+    loss = objective(prediction, targets, recipe, target_table(), torch.ones(256))
+    everything = torch.cat([logits, void[:, None]], dim=1).log_softmax(dim=1)
+    labels = targets[:, ::2, ::2].long()
+    classes = torch.where(labels == OUTLIER, len(CAMVID), labels)
+    nll = -everything.repeat_interleave(2, 2).repeat_interleave(2, 3).gather(1, classes[:, None])
+    outlier = (labels == OUTLIER)[:, None]
+    torch.testing.assert_close(loss, nll[outlier].mean() + nll[~outlier].mean())
+
+
+def test_any_class_is_known_but_teaches_no_class():
+    table = target_table()
+    assert table[KNOWN].all()
+    logits = torch.randn(1, len(CAMVID), 2, 2)
+    target = torch.full((1, 2, 2), KNOWN, dtype=torch.uint8)
     loss = superset_cross_entropy(logits, target, table, torch.ones(256))
-    torch.testing.assert_close(loss, F.cross_entropy(logits, target * 0 + len(CAMVID)))
+    torch.testing.assert_close(loss, torch.tensor(0.0), atol=1e-5, rtol=0)
 
 
 def test_a_bundle_gives_its_network_back():
@@ -241,13 +268,13 @@ def test_recipes_with_outliers_run(data, tmp_path, output):
     )
     best = train(recipe, data, tmp_path / 'run')
     state = torch.load(best, weights_only=True)
-    outputs = len(CAMVID) + (output != 'none')
-    assert len(state['weights']['classifier.bias']) == outputs
+    assert any(name.startswith('branch.') for name in state['weights']) == (output != 'none')
     row = json.loads((tmp_path / 'run' / 'log.jsonl').read_text())
-    assert set(row['fs_static']) == set(recipe.outlier_scores)
-    for ap, fpr in row['fs_static'].values():
-        assert 0.0 < ap <= 1.0
-        assert 0.0 <= fpr <= 1.0
+    for found in (row['fs_static'], row['coco']):
+        assert set(found) == set(recipe.outlier_scores)
+        for ap, fpr in found.values():
+            assert 0.0 < ap <= 1.0
+            assert 0.0 <= fpr <= 1.0
     first = Segmenter(len(CAMVID))
     first.encoder.load_imagenet()
     name = 'encoder._blocks.1._expand_conv.weight'
@@ -257,3 +284,40 @@ def test_recipes_with_outliers_run(data, tmp_path, output):
     again = torch.load(train(later, data, tmp_path / 'next', init=best), weights_only=True)
     assert 'tiny, step 2' in again['origin']
     assert again['sources'] == ['camvid', 'coco']
+
+
+def test_a_branch_learns_beside_a_network_that_stays(data, tmp_path):
+    tiny = {'steps': 2, 'warmup': 1, 'validate_every': 2, 'crop_height': 64, 'crop_width': 96}
+    plain = Recipe('plain', camvid=2, idd_lite=0, procedural=0, **tiny)
+    first = torch.load(train(plain, data, tmp_path / 'plain'), weights_only=True)
+    branch = Recipe(
+        'branch',
+        camvid=2,
+        idd_lite=0,
+        procedural=0,
+        coco=1,
+        pasted=3,
+        outlier_output='void',
+        trained='branch',
+        **tiny,
+    )
+    out = tmp_path / 'branch'
+    state = torch.load(
+        train(branch, data, out, init=tmp_path / 'plain' / 'best.pt'), weights_only=True
+    )
+    for name, weight in first['weights'].items():
+        torch.testing.assert_close(state['weights'][name], weight, rtol=0, atol=0)
+    last = torch.load(out / 'last.pt', weights_only=True)['model']
+    assert any(
+        not torch.equal(last[name], weight)
+        for name, weight in Segmenter(len(CAMVID), outlier=True).state_dict().items()
+        if name == 'branch.smooth.1.running_mean'
+    )
+    assert state['val']['miou'] == first['val']['miou']
+
+
+def test_a_branch_that_is_not_there_cannot_be_trained(tmp_path):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('name: x\ntrained: branch\n')
+    with pytest.raises(RecipeError, match="'branch' of outlier_output 'none'"):
+        Recipe.load(path)
