@@ -349,6 +349,23 @@ class Drive:
         ]
 
 
+def test_an_object_is_no_older_than_the_view_of_the_ground(reference):
+    drive = Drive(reference)
+    (before,) = drive.run(1.0, ood=True).regions
+    drive.run(2.0, ood=True, mask=np.zeros_like(road_mask()))
+    (after,) = drive.run(0.1, ood=True).regions
+    assert (before.track, after.track, after.age_s) == (1, 2, 0.0)
+
+
+def test_objects_of_a_slow_camera_count_once_they_are_old_enough(reference):
+    drive = Drive(reference, MonitorConfig(anomaly=AnomalyConfig(min_age_s=1.5)))
+    counted = []
+    for _ in range(4):
+        drive.stamp += SECOND
+        counted.append(len(drive.monitor.update(drive.frame(ood=True)).regions))
+    assert counted == [0, 0, 1, 1]
+
+
 def test_unknown_object_is_raised_and_cleared_in_words(reference):
     drive = Drive(reference)
     quiet = drive.run(3.0)

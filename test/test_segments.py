@@ -263,6 +263,14 @@ def test_a_long_gap_or_a_leap_is_a_new_object():
     assert [seen[0], *seen[-2:]] == [[1], [2], [3]]
 
 
+def test_objects_of_a_slow_camera_age():
+    frames = [[box(0, 0)], [box(2, 0)], [box(4, 0)], [], [box(6, 0)]]
+    tracker = Tracker(max_gap_s=0.5)
+    assert follow(tracker, frames[:3], step_s=1.0) == [[1]] * 3
+    assert tracker.tracks[0].age_s == 2.0
+    assert follow(Tracker(max_gap_s=0.5), frames, step_s=1.0)[-1] == [2]
+
+
 def test_reset_forgets_but_gives_no_identity_twice():
     tracker = Tracker()
     follow(tracker, [[box(0, 0)]])

@@ -221,6 +221,7 @@ class Monitor:
         region = self._region.find(mask)
         if region is None:
             self._area = NOTHING
+            self._tracker.update(np.empty((0, 4)), stamp_ns)
             seen = self.config.region.classes
             self._notes.append(f'no {seen[0]} visible' if seen else 'no region of interest')
         else:

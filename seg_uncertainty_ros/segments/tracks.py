@@ -65,14 +65,16 @@ class Track:
 class Tracker:
     """Tracks boxes: greedy matching with predicted boxes by their distance IoU.
 
-    A track that was not seen for more than ``max_gap_s`` ends; beyond ``max_tracks`` those end
-    that were not seen for longest. Identities are never given twice.
+    A track that was not seen for more than ``max_gap_s`` ends, but not before the next frame:
+    slow cameras have objects too. Beyond ``max_tracks`` those end that were not seen for longest.
+    Identities are never given twice.
     """
 
     def __init__(self, max_gap_s: float = 0.5, max_tracks: int = 64) -> None:
         self.max_gap_s = max_gap_s
         self.max_tracks = max_tracks
         self._next = 1
+        self._stamp_ns = 0
         self._tracks: list[Track] = []
 
     @property
@@ -89,7 +91,8 @@ class Tracker:
 
         Stamps must not go back.
         """
-        oldest_ns = stamp_ns - round(self.max_gap_s * 1e9)
+        oldest_ns = min(stamp_ns - round(self.max_gap_s * 1e9), self._stamp_ns)
+        self._stamp_ns = stamp_ns
         known = [track for track in self._tracks if track.last_ns >= oldest_ns]
         pairs = {}
         if known and len(boxes):
