@@ -305,6 +305,13 @@ def test_too_few_images(bundle, scenes, tmp_path, capsys):
     assert 'needed 10' in error
 
 
+def test_report_that_cannot_be_written(bundle, scenes, tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    options = ['--report', str(tmp_path / 'file')]
+    error = refused(bundle, capsys, tmp_path, scenes, options=options)
+    assert 'File exists' in error
+
+
 def test_no_labels(bundle, scenes, tmp_path, capsys):
     error = refused(bundle, capsys, tmp_path, scenes / 'images')
     assert 'temperature: 0 images with labels' in error

@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     bundle = Bundle.load(options.bundle)
     sets = [open_images(spec, len(bundle.classes), options.topic) for spec in options.data]
     out = new_directory(options.out)
+    if options.report is not None:
+        options.report.mkdir(parents=True, exist_ok=True)
     try:
         result = recalibrate(bundle, sets, keep_temperature=options.keep_temperature)
     finally:
@@ -64,7 +66,6 @@ def run(options: argparse.Namespace) -> int:
     text = report(bundle, result)
     write_bundle(bundle, result, text, out)
     if options.report is not None:
-        options.report.mkdir(parents=True, exist_ok=True)
         write_report(bundle, result, options.report)
     print(text)
     print(f'seg-uncertainty: {KEPT}', file=sys.stderr)

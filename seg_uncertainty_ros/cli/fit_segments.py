@@ -44,6 +44,9 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         msg = "needs scikit-learn: pip install '.[train]'"
         raise CommandError(msg) from error
+    if options.drives < 0:
+        msg = f'--drives: {options.drives}, expected at least 0'
+        raise CommandError(msg)
     bundle = Bundle.load(options.bundle)
     out = new_directory(options.out)
     frames = segments.labelled_frames(options.data, options.drives)

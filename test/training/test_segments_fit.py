@@ -117,7 +117,18 @@ def test_fit_on_a_drive_past_unknown_objects(bundle):
     assert MetaModel.from_dict(model.to_dict()) == model
 
 
-def test_a_target_that_holds_something_is_refused_before_the_work(bundle, tmp_path, capsys):
-    arguments = ('--data', tmp_path / 'nowhere', '--out', bundle.path)
-    assert main(['fit-segments', str(bundle.path), *map(str, arguments)]) == 1
-    assert 'exists and is not an empty directory' in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        (('--out', '.'), '--out .: exists and is not an empty directory'),
+        (('--out', 'new', '--drives', '-1'), '--drives: -1, expected at least 0'),
+    ],
+)
+def test_bad_options_are_refused_before_the_work(
+    bundle, tmp_path, monkeypatch, capsys, option, words
+):
+    (tmp_path / 'file').touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = ('--data', 'nowhere', *option)
+    assert main(['fit-segments', str(bundle.path), *arguments]) == 1
+    assert words in capsys.readouterr().err
