@@ -198,7 +198,7 @@ _ALL = (
     # Weather and hour
     Corruption(
         'fog',
-        'visibility of 400, 200, 110, 60, 35 m over a flat road; extinction, 1/m',
+        'visibility of 400, 200, 110, 60, 35 m in a street; extinction, 1/m',
         _single(0, *(3 / visibility for visibility in (400, 200, 110, 60, 35))),
         lambda image, _, extinction: weather.fog(image, extinction),
     ),

@@ -59,7 +59,7 @@ def apply_effect(
 ) -> Image:
     """Return ``image`` (uint8 HxWx3 BGR) under effect ``name``; strength 0 returns a copy.
 
-    ``depth`` (float32 HxW, metres, inf in the sky) serves fog; without it a flat road is assumed.
+    ``depth`` (float32 HxW, metres, inf in the sky) serves fog; without it a street is assumed.
     Raises EffectError for a name outside EFFECTS or a strength outside 0 to 1.
     """
     if name not in _EFFECTS:
