@@ -119,7 +119,7 @@ class Reference:
             raise ReferenceError(msg)
         centred = (vector - self.mean) * self.weight
         along = np.matmul(centred[:, None, :], self.basis)[:, 0, :]
-        return _mahalanobis(centred, along, self.variances, self.residual)
+        return mahalanobis(centred, along, self.variances, self.residual)
 
     def measure(self, window: ArrayLike) -> tuple[float, str]:
         """Return the distance over its bound, and the name, of the nearest domain.
@@ -172,11 +172,11 @@ class Reference:
             raise ReferenceError(msg)
         windows = dict(window) if isinstance(window, Mapping) else dict.fromkeys(drives, window)
         checked = _check_drives(drives, windows)
-        weight = _weight([np.concatenate(arrays) for arrays in checked.values()])
+        weight = scale_weight([np.concatenate(arrays) for arrays in checked.values()])
         gaussians, baselines = [], []
         for name, arrays in checked.items():
             rows = [array * weight for array in arrays]
-            gaussians.append(_fit_gaussian(np.concatenate(rows), components, windows[name]))
+            gaussians.append(fit_gaussian(np.concatenate(rows), components, windows[name]))
             distances = _held_out(rows, components, windows[name])
             baselines.append(np.quantile(np.concatenate(distances), quantile))
         kept = max(gaussian.variances.size for gaussian in gaussians)
@@ -285,7 +285,7 @@ def _check_drives(
     return checked
 
 
-def _weight(domains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def scale_weight(domains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return 1 / scale (D,) from the deviations inside the domains.
 
     The scale is 1.4826 MAD, and at least a quarter of the standard deviation, so that neither a
@@ -302,7 +302,7 @@ def _weight(domains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.divide(1.0, scale, out=np.zeros_like(scale), where=lives)
 
 
-def _fit_gaussian(rows: NDArray[np.float64], components: int, window: int) -> Gaussian:
+def fit_gaussian(rows: NDArray[np.float64], components: int, window: int) -> Gaussian:
     """Fit mean and shrunk covariance to standardised rows (n, D).
 
     Ledoit and Wolf (2004): S* = (1 - a) S + a mu I. The frames of one window show one place, so
@@ -324,7 +324,7 @@ def _fit_gaussian(rows: NDArray[np.float64], components: int, window: int) -> Ga
     return Gaussian(mean, vectors[:, ::-1][:, :kept], shrunk[:kept], float(shrunk[kept:].mean()))
 
 
-def _mahalanobis(
+def mahalanobis(
     centred: NDArray[np.float64],
     along: NDArray[np.float64],
     variances: NDArray[np.floating],
@@ -367,11 +367,11 @@ def _held_out(
     distances = []
     for index, held_out in enumerate(folds):
         others = [array for fold in folds[:index] + folds[index + 1 :] for array in fold]
-        gaussian = _fit_gaussian(np.concatenate(others), components, window)
+        gaussian = fit_gaussian(np.concatenate(others), components, window)
         for array in held_out:
             centred = _window_means(array, window) - gaussian.mean
             along = centred @ gaussian.basis
-            distances.append(_mahalanobis(centred, along, gaussian.variances, gaussian.residual))
+            distances.append(mahalanobis(centred, along, gaussian.variances, gaussian.residual))
     return distances
 
 
