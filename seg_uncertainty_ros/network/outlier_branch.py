@@ -23,25 +23,35 @@ if TYPE_CHECKING:
 
 
 class OutlierBranch(nn.Module):
-    """One logit from the encoder's features at strides 8, 16 and 32."""
+    """One logit from the features at strides 8, 16 and 32 and from the decoder's.
 
-    def __init__(self, channels: Sequence[int], width: int = 48, dropout: float = 0.1) -> None:
+    Only 1x1 convolutions at stride 8: a few percent of the network.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], features: int, width: int = 128, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
-        self.laterals = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels[1:])
-        self.smooth = conv_bn_relu(width, width, 3)
-        self.output = nn.Conv2d(width, 1, 1)
+        self.laterals = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width))
+            for count in (features, *channels[1:])
+        )
+        self.hidden = conv_bn_relu(width, width // 2, 1)
+        self.output = nn.Conv2d(width // 2, 1, 1)
 
-    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Map feature maps at strides 4 to 32 to logits, NxH/4xW/4."""
-        levels = [
+    def forward(self, pyramid: Sequence[Tensor], features: Tensor) -> Tensor:
+        """Map the encoder's features at strides 4 to 32 and φ NxFxH/4xW/4 to logits NxH/4xW/4."""
+        fine, eighth, *coarse = (
             lateral(self.dropout(level))
-            for lateral, level in zip(self.laterals, pyramid[1:], strict=True)
-        ]
-        top = levels[-1]
-        for level in reversed(levels[:-1]):
+            for lateral, level in zip(
+                self.laterals, (F.avg_pool2d(features, 2), *pyramid[1:]), strict=True
+            )
+        )
+        top = coarse[-1]
+        for level in (*reversed(coarse[:-1]), eighth):
             top = level + _twice(top)
-        return _twice(self.output(self.smooth(top)))[:, 0]
+        return _twice(self.output(self.hidden(F.relu(top + fine))))[:, 0]
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Segmenter(nn.Module):
         self.decoder = PyramidDecoder(self.encoder.channels, features=features)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(features, classes, 1)
-        self.branch = OutlierBranch(self.encoder.channels) if outlier else None
+        self.branch = OutlierBranch(self.encoder.channels, features) if outlier else None
 
     def forward(self, image: Tensor) -> Prediction:
         """Segment images: Nx3xHxW, BGR, 0..255; H and W are multiples of 32."""
@@ -65,7 +65,7 @@ class Segmenter(nn.Module):
         pyramid = self.encoder((rgb - PIXEL_MEAN) / PIXEL_STD)
         features = self.decoder(pyramid)
         logits = self.classifier(self.dropout(features))
-        outlier = self.branch(pyramid) if self.branch else None
+        outlier = self.branch(pyramid, features) if self.branch else None
         means = [level.mean(dim=(2, 3), keepdim=True) for level in pyramid]
         embedding = torch.cat(means, dim=1).flatten(1)
         return Prediction(logits, features, embedding, outlier)
