@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +16,6 @@ from seg_uncertainty_ros.shift.indicators import GROUPS
 from seg_uncertainty_ros.shift.indicators import INDICATORS
 from seg_uncertainty_ros.shift.indicators import WEIGHTS
 from seg_uncertainty_ros.shift.reference import fit_gaussian
-from seg_uncertainty_ros.shift.reference import mahalanobis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,9 @@ MAX_FRAMES = 20_000
 SEED = 0
 
 _DISTANCE = np.array([name in DISTANCES for name in INDICATORS])
-_GROUPS = [
-    ([INDICATORS.index(name) for name in names], WEIGHTS[group]) for group, names in GROUPS.items()
-]
+_WEIGHTS = np.zeros(len(INDICATORS))
+for _group, _names in GROUPS.items():
+    _WEIGHTS[[INDICATORS.index(name) for name in _names]] = WEIGHTS[_group] / len(_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,37 +139,47 @@ class Domain:
     def combine(self, ratios: NDArray[np.floating]) -> float | None:
         """Return all ratios (J,) as one, 1.0 being its bound; None where none is known.
 
-        The quadratic mean of groups that are quadratic means themselves, weighted by WEIGHTS. A
-        group without a number has no say.
+        A weighted quadratic mean; an indicator without a number has no say.
         """
-        total = weights = 0.0
-        for indices, weight in _GROUPS:
-            squares = ratios[indices] ** 2
-            known = squares[~np.isnan(squares)]
-            if known.size:
-                total += weight * float(known.mean())
-                weights += weight
-        return float(np.sqrt(total / weights) / self.level) if weights else None
+        weights = np.where(np.isnan(ratios), 0.0, _WEIGHTS)
+        total = float(weights.sum())
+        squares = np.where(weights > 0, ratios, 0.0) ** 2
+        return sqrt(float(weights @ squares) / total) / float(self.level) if total else None
 
     def project(
         self, embedding: NDArray[np.floating], weight: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float64], float]:
+    ) -> tuple[NDArray[np.float32], float]:
         """Return whitened coordinates (k,) and the Mahalanobis distance of (D,)."""
-        centred = (embedding - self.mean) * weight
+        centred = np.asarray((embedding - self.mean) * weight, np.float32)
         along = centred @ self.basis
-        squared = mahalanobis(centred, along, self.variances, self.residual)
-        return along / np.sqrt(self.variances), float(np.sqrt(squared))
+        whitened = along / self._deviations
+        rest = max(float(centred @ centred) - float(along @ along), 0.0)
+        squared = float(whitened @ whitened) + rest / float(self.residual)
+        return whitened, sqrt(squared)
 
     def neighbours(self, whitened: NDArray[np.floating]) -> float:
         """Distance of whitened coordinates (k,) to the NEIGHBOURS-th nearest row.
 
         Sun et al., Out-of-distribution detection with deep nearest neighbors, ICML 2022.
         """
-        squares = ((self.rows - whitened) ** 2).sum(axis=1)
-        rank = min(NEIGHBOURS, len(squares)) - 1
-        return float(np.sqrt(np.partition(squares, rank)[rank]))
+        rows, squares = self._rows
+        distances = squares - 2 * (rows @ whitened.astype(np.float32))
+        rank = min(NEIGHBOURS, len(distances)) - 1
+        nearest = float(np.partition(distances, rank)[rank])
+        return sqrt(max(nearest + float(whitened @ whitened), 0.0))
 
-    def frechet(self, mean: NDArray[np.floating], deviation: NDArray[np.floating]) -> float:
+    @cached_property
+    def _deviations(self) -> NDArray[np.float32]:
+        return np.sqrt(self.variances)
+
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows as float32, and their squared lengths."""
+        rows = self.rows.astype(np.float32)
+        return rows, (rows**2).sum(axis=1)
+
+    @staticmethod
+    def frechet(mean: NDArray[np.floating], deviation: NDArray[np.floating]) -> float:
         """Fréchet distance of a window's Gaussian to the domain's, both diagonal.
 
         Dowson and Landau, 1982, the root of the FID (Heusel et al., 2017): |m|^2 + |s - 1|^2 in

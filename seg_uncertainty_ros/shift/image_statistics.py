@@ -21,7 +21,7 @@ MIN_SIDE = 12
 COARSE = 4
 BAND = 24
 """Rows that are looked at together, so that neighbours stay neighbours."""
-MAX_PIXELS = 48 * 1024
+MAX_PIXELS = 32 * 1024
 CLIPPED = 3
 """Grey levels at either end that count as clipped; compression moves them by some."""
 # Immerkaer, Fast noise variance estimation, CVIU 1996: the difference of two Laplacians.

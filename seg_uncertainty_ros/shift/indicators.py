@@ -207,8 +207,9 @@ def plane_statistics(
 
 def _tail_mean(shares: NDArray[np.floating]) -> float:
     """Mean of the lowest TAIL of what a histogram counts; smooth, where a quantile jumps."""
-    taken = np.diff(np.minimum(np.cumsum(shares, dtype=np.float64), TAIL), prepend=0.0)
-    return float(taken @ _LEVELS) / TAIL
+    taken = np.minimum(np.cumsum(shares, dtype=np.float64), TAIL)
+    # Summed by parts: levels are evenly spaced, and all of the tail lies below the last one.
+    return float(_LEVELS[-1] - (_LEVELS[1] - _LEVELS[0]) * taken[:-1].sum() / TAIL)
 
 
 def _histogram(plane: NDArray[np.uint8], bins: int) -> NDArray[np.float32]:

@@ -219,9 +219,11 @@ class ShiftEvaluator:
         )
         domain = reference.domains[nearest]
         distances = row[start : start + 2]
-        squares, features = np.split(row[start + 2 :], [domain.rank])
+        start += 2
+        squares = row[start : start + domain.rank]
         deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
-        features = features[: domain.phases.size]
+        start += domain.rank
+        features = row[start : start + domain.phases.size]
         return nearest, [
             distance,
             domain.frechet(mean, deviation),
@@ -250,8 +252,8 @@ def _compare(
     row: NDArray[np.float64], domain: Domain
 ) -> tuple[tuple[float, float, float], NDArray[np.float64]]:
     """Return distances of a window's mean histograms to the domain's, and the numbers."""
-    confidence, anomaly, rest = np.split(row, [BINS, 2 * BINS])
-    classes, numbers = np.split(rest, [domain.classes.size])
+    confidence, anomaly, rest = row[:BINS], row[BINS : 2 * BINS], row[2 * BINS :]
+    classes, numbers = rest[: domain.classes.size], rest[domain.classes.size :]
     distances = (
         wasserstein(confidence, domain.confidence),
         wasserstein(anomaly, domain.anomaly),

@@ -255,11 +255,18 @@ def _resample(
     return [parts[index] for index in rng.integers(len(parts), size=len(parts))]
 
 
-def _mean_time(passages: NDArray[np.float64], threshold: float) -> float:
-    """Mean steps to the first alarm: exposure over alarms, as paths without one are censored."""
-    steps = np.array([np.searchsorted(path, threshold, side='right') for path in passages])
-    alarms = int((steps < passages.shape[1]).sum())
-    return float(np.minimum(steps + 1, passages.shape[1]).sum()) / alarms if alarms else inf
+def _mean_times(
+    passages: NDArray[np.float64], thresholds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Mean steps to the first alarm at each threshold, inf without one; and alarms.
+
+    Exposure over alarms, as paths without an alarm are censored.
+    """
+    length = passages.shape[1]
+    steps = np.array([np.searchsorted(path, thresholds, side='right') for path in passages])
+    alarms = (steps < length).sum(axis=0)
+    exposure = np.minimum(steps + 1, length).sum(axis=0)
+    return np.where(alarms > 0, exposure / np.maximum(alarms, 1), inf), alarms
 
 
 def _tail(passages: NDArray[np.float64], supported: float) -> NDArray[np.float64] | None:
@@ -269,8 +276,7 @@ def _tail(passages: NDArray[np.float64], supported: float) -> NDArray[np.float64
     Sequential analysis, 1985).
     """
     grid = np.linspace(0.0, passages[:, -1].max(), 100)
-    alarms = (passages[:, -1:] > grid).sum(axis=0)
-    times = np.array([_mean_time(passages, level) for level in grid])
+    times, alarms = _mean_times(passages, grid)
     usable = (alarms >= MIN_ALARMS) & (times <= supported) & (times > supported / 100)
     if usable.sum() < 3:
         return None
@@ -282,7 +288,7 @@ def _time(
     passages: NDArray[np.float64], threshold: float, wanted: float, supported: float
 ) -> float:
     """Mean steps to an alarm; by the tail where that is less and the data do not reach so far."""
-    simulated = _mean_time(passages, threshold)
+    simulated = float(_mean_times(passages, np.array([threshold]))[0][0])
     tail = _tail(passages, supported) if wanted > supported else None
     return simulated if tail is None else min(simulated, float(np.exp(tail @ [threshold, 1])))
 
@@ -294,8 +300,8 @@ def _solve(passages: NDArray[np.float64], wanted: float, supported: float) -> fl
     has a say too, and the larger of both answers counts.
     """
     grid = np.linspace(0.0, passages[:, -1].max(), 200)
-    enough = [level for level in grid if _mean_time(passages, level) >= wanted]
-    thresholds = [enough[0] if enough else grid[-1], MIN_THRESHOLD]
+    enough = grid[_mean_times(passages, grid)[0] >= wanted]
+    thresholds = [enough[0] if enough.size else grid[-1], MIN_THRESHOLD]
     tail = _tail(passages, supported) if wanted > supported else None
     if tail is not None:
         thresholds.append((np.log(wanted) - tail[1]) / tail[0])
