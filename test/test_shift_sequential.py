@@ -29,11 +29,13 @@ def ar1(rng, count, phi, mean=0.6, deviation=0.2):
 
 
 def alarms(test, values, step_s=1.0):
-    evidence, count = 0.0, 0
+    """Alarms that begin; one lasts until no evidence is left."""
+    evidence, count, on = 0.0, 0, False
     for value in values:
         evidence = test.accumulate(evidence, value, step_s)
-        if evidence > test.threshold:
-            count, evidence = count + 1, 0.0
+        if evidence > test.threshold and not on:
+            count, on = count + 1, True
+        on = on and evidence > 0
     return count
 
 

@@ -49,6 +49,11 @@ class FrameStatistics:
     classes: NDArray[np.float32]
     image: ImageStatistics | None
 
+    def __post_init__(self) -> None:
+        """Take an embedding that is not finite for missing."""
+        if self.embedding is not None and not np.isfinite(self.embedding).all():
+            object.__setattr__(self, 'embedding', None)
+
 
 class PlaneStatistics(NamedTuple):
     """Numbers out of the histograms of a frame or the mean histograms of a window, all 0..1.
@@ -180,8 +185,6 @@ def frame_statistics(
     if vector is not None and (vector.ndim != 1 or not vector.size):
         msg = f'embedding: shape {vector.shape}, expected (D,)'
         raise IndicatorError(msg)
-    if vector is not None and not np.isfinite(vector).all():
-        vector = None
     return FrameStatistics(
         stamp_ns=stamp_ns,
         embedding=vector,

@@ -49,9 +49,9 @@ class SequentialError(SegUncertaintyError):
 class SequentialTest:
     """CUSUM of a series whose in-distribution bound is 1.0, and how far to trust it.
 
-    Evidence S = max(0, S + (value - allowance) * seconds); alarm where S > threshold. The
-    allowance 1.0 lies half way between a usual value v and a shift to 2 - v, the shift that it
-    detects the soonest.
+    Evidence S = max(0, S + (value - allowance) * seconds). An alarm begins where S > threshold and
+    lasts until S = 0: who ends it sooner counts one excursion several times. The allowance 1.0
+    lies half way between a usual value v and a shift to 2 - v, which it detects the soonest.
 
     threshold:      bounds times seconds; ``threshold_low``, ``threshold_high``: 90 % interval.
     ert_h:          hours between false alarms, as wanted; ``ert_low_h``, ``ert_high_h``: 90 %

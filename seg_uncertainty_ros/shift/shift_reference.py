@@ -135,14 +135,15 @@ class ShiftReference:
     def load(cls, path: Path) -> ShiftReference:
         """Read what ``save`` wrote; raise ShiftReferenceError naming path, key and value."""
         try:
-            with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
+            with path.open('rb') as file:
+                archive = np.load(file, allow_pickle=False)
+                if isinstance(archive, np.ndarray):
+                    msg = f'{path}: not an .npz archive'
+                    raise ShiftReferenceError(msg)
                 arrays = {key: archive[key] for key in archive.files}
         except (OSError, EOFError, ValueError, KeyError, BadZipFile, ZlibError) as err:
             msg = f'{path}: cannot be read: {err}'
             raise ShiftReferenceError(msg) from err
-        except AttributeError:
-            msg = f'{path}: not an .npz archive'
-            raise ShiftReferenceError(msg) from None
         try:
             return cls._of(arrays)
         except ShiftReferenceError as err:
