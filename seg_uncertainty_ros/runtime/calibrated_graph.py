@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.bundle import Bundle
 
 CLASSIFIER = 'segmenter.classifier.weight'
+OUTLIER = 'segmenter.branch.output.weight'
 TEMPERATURE = 'temperature'
 LOWER = 'scale.lower'
 INVERSE_WIDTH = 'scale.inverse_width'
-VIEWS = ('Flatten', 'Gather', 'Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Unsqueeze')
+BETWEEN = (
+    *('Flatten', 'Gather', 'Identity', 'Reshape', 'Resize'),
+    *('Slice', 'Split', 'Squeeze', 'Unsqueeze'),
+)
+"""Operators that may stand between a convolution and the division of what it gives."""
 # 1 - max p in float32, from logits and from the graph.
 TOLERANCE = 1e-4
 
@@ -32,8 +37,9 @@ TOLERANCE = 1e-4
 class CalibratedGraph:
     """The ONNX graph of a bundle, in memory.
 
-    The temperature is the constant that outputs of the last convolution, the logits and perhaps a
-    void class, are divided by. It gets the name ``temperature`` in a graph that has none by it.
+    The temperature is the constant that the logits and perhaps a void class, an output of the last
+    convolution or of a branch, are divided by. It gets the name ``temperature`` in a graph that
+    has none by it.
 
     Raises:
         GraphError: no onnx package, or a graph that does not hold its calibration like this.
@@ -66,6 +72,7 @@ class CalibratedGraph:
                 f'the manifest says temperature {bundle.temperature}'
             )
             raise GraphError(msg)
+        self._check_others(divisions)
         if TEMPERATURE not in self._tensors:
             self._tensors[TEMPERATURE] = self._model.graph.initializer.add()
             self.set_temperature(bundle.temperature)
@@ -75,17 +82,26 @@ class CalibratedGraph:
         self._logits = divisions[0].output[0]
 
     def _divisions(self) -> list[onnx.NodeProto]:
-        """Return the divisions by a constant of what the last convolution gives."""
+        """Return the divisions by a constant of what the last convolutions give, logits first."""
         found = []
-        names = [n.output[0] for n in self._model.graph.node if CLASSIFIER in n.input]
-        for node in self._model.graph.node:  # in the order of computation
-            if not node.input or node.input[0] not in names:
-                continue
-            if node.op_type in VIEWS:
-                names.extend(node.output)
-            elif node.op_type == 'Div' and node.input[1] in self._tensors:
-                found.append(node)
+        nodes = self._model.graph.node
+        for weight in (CLASSIFIER, OUTLIER):
+            names = [node.output[0] for node in nodes if weight in node.input]
+            for node in nodes:  # in the order of computation
+                if not node.input or node.input[0] not in names:
+                    continue
+                if node.op_type in BETWEEN:
+                    names.extend(node.output)
+                elif node.op_type == 'Div' and node.input[1] in self._tensors:
+                    found.append(node)
         return found
+
+    def _check_others(self, divisions: list[onnx.NodeProto]) -> None:
+        divisors = {node.input[1] for node in divisions}
+        for node in self._model.graph.node:
+            if node.op_type == 'Div' and node.input[1] in divisors and node not in divisions:
+                msg = f'{self.path}: divides {node.input[0]!r} by the temperature, expected logits'
+                raise GraphError(msg)
 
     def _drop_unread(self) -> None:
         # Runtimes warn of each constant that no node reads.

@@ -7,14 +7,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
+import pytest
 import torch
 
 from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.network.deployed import DeployedGraph
 from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
+from seg_uncertainty_ros.runtime.calibrated_graph import OUTLIER
 from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
+from seg_uncertainty_ros.runtime.outputs import GraphError
 
 OLD, NEW = 1.3, 0.7
 SCORES = ('max_softmax', 'max_logit', 'pgn_uniform', 'void', 'outlier_combined')
@@ -58,3 +62,12 @@ def test_new_temperature_and_knots_are_those_of_a_new_export(bundle, tmp_path):
     )
     np.testing.assert_allclose(found_logits, logits[0].numpy(), rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(found_scores, scores.numpy(), rtol=2e-3, atol=2e-3)
+
+    # What divides by the temperature and is not known must not keep the old one in silence.
+    model = onnx.load(tmp_path / GRAPH)
+    for names in (node.input for node in model.graph.node if OUTLIER in node.input):
+        names[:] = [name.replace(OUTLIER, 'other') for name in names]
+    next(x for x in model.graph.initializer if x.name == OUTLIER).name = 'other'
+    onnx.save(model, tmp_path / GRAPH)
+    with pytest.raises(GraphError, match='by the temperature, expected logits'):
+        CalibratedGraph(replace(bundle, path=tmp_path, temperature=NEW))
