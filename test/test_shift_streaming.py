@@ -103,14 +103,16 @@ def test_image_statistics_tell_blur_contrast_noise_and_brightness_apart(scene):
     usual = image_statistics(scene)
     dark = image_statistics((scene * 0.4).astype(np.uint8))
     pale = image_statistics((scene * 0.4 + 90).astype(np.uint8))
-    blurred = image_statistics(cv2.GaussianBlur(scene, (0, 0), 1.5))
+    blurred, worse = (
+        image_statistics(cv2.GaussianBlur(scene, (0, 0), sigma)) for sigma in (1.5, 5.0)
+    )
     noise = np.random.default_rng(4).normal(0, 8, (360, 640, 1))
     noisy = image_statistics(np.clip(scene + noise, 0, 255).astype(np.uint8))
     assert dark.brightness < 0.5 * usual.brightness
     assert pale.contrast == pytest.approx(0.4 * usual.contrast, rel=0.05)
     for even in (dark, pale):
-        assert even.sharpness == pytest.approx(usual.sharpness, rel=0.1), 'no blur in these'
-    assert blurred.sharpness < 0.6 * usual.sharpness
+        assert even.sharpness == pytest.approx(usual.sharpness, abs=0.2), 'no blur in these'
+    assert max(blurred.sharpness, worse.sharpness) < usual.sharpness - 1
     assert blurred.contrast > 0.9 * usual.contrast
     assert noisy.noise > usual.noise + 4 / 255
     assert noisy.brightness == pytest.approx(usual.brightness, abs=0.02)
@@ -136,7 +138,8 @@ def test_image_statistics_take_any_size_and_even_images(shape):
         statistics = image_statistics(np.full(shape, level, np.uint8))
         assert np.isfinite(statistics).all()
         assert statistics.brightness == level / 255
-        assert statistics.sharpness == statistics.noise == statistics.contrast == 0
+        assert statistics.noise == statistics.contrast == 0
+        assert statistics.sharpness < -3
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ THIN_S = 0.4
 MIN_DOMAIN_FRAMES = 8
 MAX_FOLDS = 8
 NEVER = 1e9
+PRIOR = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,20 +166,24 @@ def _bound(
 def _new_drive(values: Sequence[NDArray[np.float64]], quantile: float) -> NDArray[np.float64]:
     """Return (J,) how far the mean of a further drive may lie from the mean of these.
 
-    The prediction interval t s sqrt(1 + 1/n) of Student's t with n - 1 degrees of freedom: two or
-    three drives under one sky say little about brightness. Distances come from held-out drives
-    and need no such allowance; 0 for them.
+    The prediction interval t s sqrt(1 + 1/n) of Student's t: two or three drives under one sky
+    say little about brightness. Their variance is pooled with that within drives, which counts
+    as PRIOR drives (a scaled inverse chi-squared prior), for two drives alone say nothing at all.
+    Distances come from held-out drives and need no such allowance; 0 for them.
     """
-    with np.errstate(invalid='ignore'), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)
         means = np.array([np.nanmean(rows, axis=0) for rows in values])
-        count = np.isfinite(means).sum(axis=0)
-        spread = np.nanstd(means, axis=0) * np.sqrt(count / np.maximum(count - 1, 1))
+        within = np.nanmean([np.nanvar(rows, axis=0) for rows in values], axis=0)
+        between = np.nanvar(means, axis=0)
+    count = np.isfinite(means).sum(axis=0)
     allowance = np.zeros(means.shape[1])
-    for index in np.flatnonzero((count > 1) & ~np.isin(INDICATORS, DISTANCES)):
+    for index in np.flatnonzero((count > 0) & ~np.isin(INDICATORS, DISTANCES)):
         n = int(count[index])
-        student = student_quantile((1 + quantile) / 2, n - 1)
-        allowance[index] = student * spread[index] * np.sqrt(1 + 1 / n)
+        freedom = n - 1 + PRIOR
+        variance = (n * between[index] + PRIOR * within[index]) / freedom
+        student = student_quantile((1 + quantile) / 2, freedom)
+        allowance[index] = student * sqrt(variance * (1 + 1 / n))
     return allowance
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from math import log2
 from math import pi
 from math import sqrt
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 MIN_SIDE = 12
 COARSE = 4
-BAND = 24
+BAND = 12
 """Rows that are looked at together, so that neighbours stay neighbours."""
-MAX_PIXELS = 32 * 1024
+MAX_PIXELS = 48 * 1024
 CLIPPED = 3
 """Grey levels at either end that count as clipped; compression moves them by some."""
 # Immerkaer, Fast noise variance estimation, CVIU 1996: the difference of two Laplacians.
@@ -37,9 +38,10 @@ class ImageStatistics(NamedTuple):
 
     brightness:   mean grey, 0..1.
     contrast:     standard deviation of grey, 0..0.5.
-    sharpness:    mean magnitude of the Laplacian over that at a quarter of the resolution: neither
-                  brightness nor contrast nor gamma moves it much, blur lowers it, noise raises it;
-                  0 for an even image.
+    sharpness:    binary logarithm of the mean magnitude of the Laplacian over the geometric mean
+                  of that at a quarter of the resolution and the contrast: what changes brightness
+                  or contrast alone hardly moves it, blur lowers it, noise raises it; -3.3 for an
+                  even image.
     noise:        standard deviation of white noise, 0..1 (Immerkaer, 1996); what is fine in the
                   scene counts as well.
     saturation:   mean saturation (HSV), 0..1.
@@ -82,6 +84,7 @@ def image_statistics(image: NDArray[np.uint8]) -> ImageStatistics:
     counts /= counts.sum()
     levels = np.arange(256) / 255
     brightness = float(counts @ levels)
+    contrast = sqrt(max(0.0, float(counts @ levels**2) - brightness**2))
     blue, green, red = cv2.mean(bands)[:3]
     colours = cv2.cvtColor(np.ascontiguousarray(bands[::4, ::4]), cv2.COLOR_BGR2HSV)
     size = (grey.shape[1] // COARSE, grey.shape[0] // COARSE)
@@ -91,8 +94,9 @@ def image_statistics(image: NDArray[np.uint8]) -> ImageStatistics:
     noise = _magnitude(cv2.sepFilter2D(grey, cv2.CV_16S, NOISE, NOISE), rows)
     return ImageStatistics(
         brightness=brightness,
-        contrast=sqrt(max(0.0, float(counts @ levels**2) - brightness**2)),
-        sharpness=fine / coarse if coarse > 0 else 0.0,
+        contrast=contrast,
+        # In grey levels, with a tenth of what rounding leaves, for even images.
+        sharpness=log2((fine + 0.1) / (sqrt(coarse * 255 * contrast) + 1)),
         noise=sqrt(pi / 2) / 6 / 255 * noise,
         saturation=cv2.mean(colours)[1] / 255,
         warmth=(red - blue) / max(red + green + blue, 1.0),

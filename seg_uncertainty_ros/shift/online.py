@@ -101,13 +101,15 @@ class ShiftAssessment:
         """Value over bound of an indicator, None where its window is not full."""
         return _known(self.ratios[INDICATORS.index(name)])
 
-    def explain(self, limit: int = 4, *, least: float = 1.0) -> list[str]:
-        """Return what moved most and whereto, in words, of ratios of at least ``least``.
+    def explain(self, limit: int = 4, *, least: float = 2.0) -> list[str]:
+        """Return what moved most and whereto, in words, of scores of at least ``least``.
 
-        Indicators of the image and the network's numbers come first, distances only where
-        nothing else moved: a distance says that something moved, not what.
+        For an assessment whose ``shift`` says that something moved: each one indicator alone
+        moves now and then. Distances come only where nothing else moved: they say that something
+        did, not what.
         """
-        moved = [i for i in np.argsort(-np.nan_to_num(self.ratios)) if self.ratios[i] >= least]
+        size = np.nan_to_num(np.abs(self.scores))
+        moved = [i for i in np.argsort(-size) if size[i] >= least]
         said = [i for i in moved if INDICATORS[i] not in DISTANCES] or moved
         return [self._say(i) for i in said[:limit]]
 
