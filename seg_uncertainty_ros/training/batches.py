@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.training import datasets
 from seg_uncertainty_ros.training.augmentation import random_colour
 from seg_uncertainty_ros.training.augmentation import random_crop
@@ -20,6 +22,7 @@ from seg_uncertainty_ros.training.outliers import coco_scenes
 from seg_uncertainty_ros.training.outliers import folder_cutouts
 from seg_uncertainty_ros.training.outliers import scene_cutouts
 from seg_uncertainty_ros.training.outliers import texture_cutout
+from seg_uncertainty_ros.training.taxonomy import KNOWN
 from seg_uncertainty_ros.training.taxonomy import OUTLIER
 from seg_uncertainty_ros.training.teacher import taught
 
@@ -80,9 +83,20 @@ def load_pools(recipe: Recipe, data: Path, out: Path) -> list[Pool]:
     if recipe.pseudo:
         samples = taught(data, out / 'pseudo.npz')
         pools.append(Pool(samples, recipe.pseudo))
+    if recipe.uses_outliers:
+        pools = [replace(pool, samples=[all_known(x) for x in pool.samples]) for pool in pools]
     if recipe.coco:
         pools.append(Pool(coco_scenes(data / 'coco128_seg'), recipe.coco, street=False))
     return pools
+
+
+def all_known(sample: Sample) -> Sample:
+    """Return a street with its unlabelled pixels KNOWN: whatever they are, it belongs there.
+
+    Left out, they would be what the network calls unknown: nobody labels what is hard to tell.
+    """
+    labels = np.where(sample.labels == UNLABELLED, np.uint8(KNOWN), sample.labels)
+    return replace(sample, labels=labels)
 
 
 def load_things(data: Path, scenes: Sequence[Sample]) -> Things:

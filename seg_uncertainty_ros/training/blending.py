@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.training.taxonomy import IDD_OFFSET
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.uint8]
 
-_GROUND = [index for index, info in enumerate(CAMVID) if info.name in ('road', 'pavement')]
+# Road, pavement, and what IDD-Lite calls drivable.
+_GROUND = [i for i, info in enumerate(CAMVID) if info.name in ('road', 'pavement')] + [IDD_OFFSET]
 
 
 def paste(
