@@ -97,8 +97,8 @@ class Dataset:
 
         """
         image_path, label_path = self.files[index]
-        image = _read(image_path, cv2.IMREAD_COLOR)
-        raw = _read(label_path, cv2.IMREAD_UNCHANGED)
+        image = read_image(image_path, cv2.IMREAD_COLOR)
+        raw = read_image(label_path, cv2.IMREAD_UNCHANGED)
         if raw.ndim != 2 or raw.dtype != np.uint8:
             msg = f'{label_path}: {raw.dtype} {raw.shape}, expected one channel of 8 bits'
             raise DatasetError(msg)
@@ -181,7 +181,8 @@ def labelled_files(
     return files
 
 
-def _read(path: Path, flags: int) -> NDArray:
+def read_image(path: Path, flags: int) -> NDArray:
+    """Read with OpenCV; raise DatasetError naming the file."""
     image = cv2.imread(str(path), flags)
     if image is None:
         msg = f'{path}: not a readable image'

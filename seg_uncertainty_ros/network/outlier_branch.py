@@ -29,7 +29,7 @@ class OutlierBranch(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], features: int, width: int = 128, dropout: float = 0.1
+        self, channels: Sequence[int], features: int, width: int = 64, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)

@@ -14,8 +14,8 @@ import numpy as np
 
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.evaluation.datasets import DatasetError
 from seg_uncertainty_ros.recordings.source import open_source
-from seg_uncertainty_ros.training.datasets import DatasetError
 from seg_uncertainty_ros.training.datasets import Sample
 
 if TYPE_CHECKING:

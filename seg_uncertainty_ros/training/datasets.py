@@ -15,7 +15,8 @@ from tqdm import tqdm
 from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
-from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.evaluation.datasets import DatasetError
+from seg_uncertainty_ros.evaluation.datasets import read_image
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.training.taxonomy import IDD_OFFSET
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     Image = NDArray[np.uint8]
 
 
-class DatasetError(SegUncertaintyError):
-    """A dataset is missing or not as described."""
-
-
 @dataclass(frozen=True)
 class Sample:
     """``image`` uint8 HxWx3 BGR; ``labels`` uint8 HxW, values of taxonomy.target_table."""
@@ -38,15 +35,6 @@ class Sample:
     name: str
     image: Image
     labels: Image
-
-
-def read_image(path: Path, flags: int) -> Image:
-    """Read with OpenCV; raise DatasetError naming the file."""
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        msg = f'{path}: not a readable image'
-        raise DatasetError(msg)
-    return image
 
 
 def read_paths(folder: Path, pattern: str, *, nested: bool = False) -> list[Path]:

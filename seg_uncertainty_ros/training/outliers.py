@@ -18,9 +18,9 @@ import numpy as np
 
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
-from seg_uncertainty_ros.training.datasets import DatasetError
+from seg_uncertainty_ros.evaluation.datasets import DatasetError
+from seg_uncertainty_ros.evaluation.datasets import read_image
 from seg_uncertainty_ros.training.datasets import Sample
-from seg_uncertainty_ros.training.datasets import read_image
 from seg_uncertainty_ros.training.datasets import read_paths
 from seg_uncertainty_ros.training.taxonomy import KNOWN
 from seg_uncertainty_ros.training.taxonomy import OUTLIER

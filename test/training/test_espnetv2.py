@@ -13,12 +13,12 @@ import torch
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
+from seg_uncertainty_ros.evaluation.datasets import DatasetError
 from seg_uncertainty_ros.training import teacher
 from seg_uncertainty_ros.training.cityscapes import TRAIN_CLASSES
 from seg_uncertainty_ros.training.cityscapes import cityscapes
 from seg_uncertainty_ros.training.cityscapes import label_ids
 from seg_uncertainty_ros.training.cityscapes import train_ids
-from seg_uncertainty_ros.training.datasets import DatasetError
 from seg_uncertainty_ros.training.datasets import camvid
 from seg_uncertainty_ros.training.espnetv2 import OUTPUTS
 from seg_uncertainty_ros.training.espnetv2 import EspNetV2

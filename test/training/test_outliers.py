@@ -17,13 +17,13 @@ from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
+from seg_uncertainty_ros.evaluation.datasets import DatasetError
 from seg_uncertainty_ros.network.segmenter import Prediction
 from seg_uncertainty_ros.network.segmenter import Segmenter
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.training.batches import Things
 from seg_uncertainty_ros.training.blending import paste
-from seg_uncertainty_ros.training.datasets import DatasetError
 from seg_uncertainty_ros.training.datasets import Sample
 from seg_uncertainty_ros.training.initial import initialise
 from seg_uncertainty_ros.training.losses import outlier_cross_entropy

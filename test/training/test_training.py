@@ -17,10 +17,10 @@ from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.cli.train import RECIPES
 from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
+from seg_uncertainty_ros.evaluation.datasets import DatasetError
 from seg_uncertainty_ros.network.encoder import EfficientNetLite0
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.training.augmentation import random_crop
-from seg_uncertainty_ros.training.datasets import DatasetError
 from seg_uncertainty_ros.training.datasets import camvid
 from seg_uncertainty_ros.training.losses import superset_cross_entropy
 from seg_uncertainty_ros.training.recipe import Recipe
