@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MANIFEST = 'bundle.json'
 GRAPH = 'graph.onnx'
 REFERENCE = 'reference.npz'
+NOVELTY = 'novelty.onnx'
 MODEL_CARD = 'MODEL_CARD.md'
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -67,6 +68,7 @@ class Bundle:
     """A model and all that is known about it; the id of a class is its index.
 
     ``segments`` judges the segments of the anomaly plane, None in a bundle without a meta model.
+    ``novelty`` is the ONNX file that says how novel an embedding is, None without one.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     digest: str
     segments: MetaModel | None = None
+    novelty: Path | None = None
 
     @property
     def graph(self) -> Path:
@@ -128,6 +131,7 @@ class Bundle:
             provenance=manifest['provenance'],
             digest=hashlib.sha256(data).hexdigest(),
             segments=_segments(manifest),
+            novelty=path / NOVELTY if NOVELTY in manifest['files'] else None,
         )
 
     def copy_files(self, folder: Path) -> None:
@@ -139,10 +143,13 @@ class Bundle:
     def write(self) -> Bundle:
         """Write manifest and reference beside the graph and the model card already in ``path``.
 
+        A novelty graph there becomes part of the bundle too.
         Returns the bundle as loaded again, so that what was written is known to be valid.
         """
         self.reference.save(self.path / REFERENCE)
-        names = (GRAPH, REFERENCE, MODEL_CARD)
+        names = [GRAPH, REFERENCE, MODEL_CARD]
+        if (self.path / NOVELTY).is_file():
+            names.append(NOVELTY)
         manifest = {
             'format': 1,
             'name': self.name,

@@ -11,6 +11,7 @@ from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.cli import calibrate_scores
 from seg_uncertainty_ros.cli import demo
 from seg_uncertainty_ros.cli import evaluate
+from seg_uncertainty_ros.cli import fit_novelty
 from seg_uncertainty_ros.cli import fit_segments
 from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
         calibrate_scores,
         train,
         fit_segments,
+        fit_novelty,
     ):
         module.add_parsers(commands)
     return root

@@ -1,0 +1,221 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The six novelty metrics on real shifts and corruptions: AUROC per frame and window, Q_EMD.
+
+Each day drive of CamVid is held out once: an autoencoder is trained on the embeddings of the two
+others, and the drive is what every set is compared with. Corruptions are those of Seq05VD, which
+the network was not trained on. Needs torch and the data that CONTRIBUTING.md names.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from reporting import machine
+from reporting import table
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.bundle import default_bundle_path
+from seg_uncertainty_ros.corruptions import MAX_SEVERITY
+from seg_uncertainty_ros.corruptions import corrupt
+from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.novelty.measure import METRICS
+from seg_uncertainty_ros.novelty.q_emd import q_emd
+from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.training.vae import VaeRecipe
+from seg_uncertainty_ros.training.vae import fit_graph
+from seg_uncertainty_ros.training.vae import halves
+from seg_uncertainty_ros.training.vae import measure
+
+DAY = {'0006R0': 'train', '0016E5': 'train', 'Seq05VD': 'test'}
+CORRUPTED = 'Seq05VD'
+CORRUPTIONS = (
+    'fog',
+    'night',
+    'rain',
+    'gaussian_noise',
+    'box_blur',
+    'motion_blur',
+    'contrast',
+    'underexposure',
+)
+RECORDINGS = (
+    'dashcam_us_suburb',
+    'highway_us',
+    'cityscapes_seq0000',
+    'cityscapes_seq0003',
+    'cityscapes_seq0005',
+)
+RATE_HZ = 5
+WINDOW_S = 2
+
+
+def camvid(data, split, drive):
+    """Return the images of a drive, 1 s apart, and how many make a window."""
+    files = sorted((data / 'camvid' / split).glob(f'{drive}*'))
+    return [cv2.imread(str(file)) for file in files], WINDOW_S
+
+
+def recording(data, name):
+    """Return frames of a recording at about RATE_HZ, and how many make a window."""
+    source = open_source(data / 'recordings' / name)
+    step = max(1, round(source.rate_hz / RATE_HZ))
+    frames = [frame.image for frame in source][::step]
+    return frames, max(1, round(WINDOW_S * source.rate_hz / step))
+
+
+def stills(folder):
+    """Return images that are no drive: each is a window."""
+    return [cv2.imread(str(file)) for file in sorted(folder.rglob('*.jpg'))], 1
+
+
+def sources(data):
+    """Return name -> what loads the images of a set, and its window."""
+    sets = {name: lambda n=name, s=split: camvid(data, s, n) for name, split in DAY.items()}
+    sets['CamVid val, day'] = lambda: recording(data, 'camvid_val_15hz')
+    for split in ('train', 'test'):
+        sets[f'dusk, {split}'] = lambda s=split: camvid(data, s, '0001TP')
+    sets['IDD-Lite val'] = lambda: stills(data / 'idd_lite' / 'leftImg8bit' / 'val')
+    sets |= {name: lambda n=name: recording(data, n) for name in RECORDINGS}
+    sets['bdd'] = lambda: stills(data / 'bdd')
+    return sets
+
+
+def corrupted(data, name, severity, pairs):
+    """Return pairs of neighbouring images under a corruption; a pair is a window."""
+    images, _ = camvid(data, DAY[CORRUPTED], CORRUPTED)
+    first = np.linspace(0, len(images) - 2, pairs).astype(int)
+    indices = np.stack([first, first + 1], axis=1).ravel()
+    return [corrupt(images[i], name, severity, 0, int(i)) for i in indices], None
+
+
+def windows(scores, count):
+    """Return means of runs of ``count`` rows; None: of pairs."""
+    if count is None:
+        return scores.reshape(-1, 2, scores.shape[1]).mean(axis=1)
+    count = min(count, len(scores))
+    return np.lib.stride_tricks.sliding_window_view(scores, count, axis=0).mean(axis=2)
+
+
+def aurocs(known, other):
+    """Return the AUROC of each column: how often the other set scores higher."""
+    truth = np.r_[np.zeros(len(known)), np.ones(len(other))]
+    return [roc_auc_score(truth, np.r_[a, b]) for a, b in zip(known.T, other.T, strict=True)]
+
+
+class Embeddings:
+    """Embeddings of sets of images, kept in a folder where there is one."""
+
+    def __init__(self, bundle, cache):
+        self._pipeline = Pipeline(bundle, plane_size='network', dispersion=())
+        self._cache = cache and cache / bundle.digest[:12]
+
+    def get(self, name, load):
+        """Return the embeddings of what ``load`` gives, and its window."""
+        file = self._cache and self._cache / f'{name}.npz'
+        if file and file.is_file():
+            with np.load(file) as kept:
+                return kept['rows'], int(kept['window']) or None
+        images, window = load()
+        bar = tqdm(images, desc=name, unit='frame', leave=False)
+        rows = np.stack([self._pipeline.process(Frame(image, 0)).embedding for image in bar])
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(file, rows=rows, window=window or 0)
+        return rows, window
+
+
+def compare(held_out, sets, graph):
+    """Return name -> (3, 6): AUROC per frame, of windows, Q_EMD, of each metric."""
+    parts = [measure(graph, part) for part in halves([held_out])]
+    known = np.concatenate(parts)
+    found = {}
+    for name, (rows, window) in sets.items():
+        scores = measure(graph, rows)
+        ratios = [q_emd(*triple) for triple in zip(*(s.T for s in (*parts, scores)), strict=True)]
+        means = windows(known, WINDOW_S), windows(scores, window)
+        found[name] = aurocs(known, scores), aurocs(*means), ratios
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--data', type=Path, default=Path('../shared/data'))
+    parser.add_argument('--bundle', type=Path, default=default_bundle_path())
+    parser.add_argument('--pairs', type=int, default=16, help='of frames under each corruption')
+    parser.add_argument('--seeds', type=int, default=3, help='autoencoders of each held-out drive')
+    parser.add_argument('--beta', type=float, default=1.0)
+    parser.add_argument('--cache', type=Path, help='folder to keep embeddings in')
+    options = parser.parse_args()
+    embeddings = Embeddings(Bundle.load(options.bundle), options.cache)
+    sets = {
+        name: embeddings.get(name, load)
+        for name, load in tqdm(sources(options.data).items(), desc='sets', unit='set')
+    }
+    levels = [(name, s) for name in CORRUPTIONS for s in range(1, MAX_SEVERITY + 1)]
+    artificial = {
+        f'{name} {s}': embeddings.get(
+            f'{name} {s}', lambda n=name, s=s: corrupted(options.data, n, s, options.pairs)
+        )
+        for name, s in tqdm(levels, desc='corruptions', unit='set')
+    }
+    results = {}
+    fits = [(drive, seed) for drive in DAY for seed in range(options.seeds)]
+    for drive, seed in tqdm(fits, desc='autoencoders', unit='fit'):
+        others = [sets[name][0] for name in DAY if name != drive]
+        graph = fit_graph(others, VaeRecipe(beta=options.beta, seed=seed))
+        shifted = {name: rows for name, rows in sets.items() if name not in DAY}
+        shifted |= artificial if drive == CORRUPTED else {}
+        for name, figures in compare(sets[drive][0], shifted, graph).items():
+            results.setdefault(name, []).append(figures)
+    print(machine(), f'\n{options.bundle.name}, beta {options.beta:g}, ', end='')
+    print(f'mean AUROC and median Q_EMD of {options.seeds} autoencoders a held-out drive\n')
+    figures = {
+        name: (*np.mean(rows, axis=0)[:2], np.median(rows, axis=0)[2])
+        for name, rows in results.items()
+    }
+    control = figures.pop('CamVid val, day')
+    texts = (('AUROC of frames', '.3f'), (f'AUROC of {WINDOW_S} s', '.3f'), ('Q_EMD', '.2f'))
+    for index, (title, digits) in enumerate(texts):
+        rows = [
+            [name, *(f'{value:{digits}}' for value in values[index])]
+            for name, values in {'known: CamVid val, day': control, **figures}.items()
+        ]
+        print(table([title, *METRICS], rows), '\n')
+    print(notes(control, figures))
+
+
+def notes(control, figures):
+    """Return what each metric misses, and how the book's criterion treats known frames."""
+    real = [
+        name for name in figures if name not in {f'{c} {s}' for c in CORRUPTIONS for s in range(9)}
+    ]
+    strong = [f'{c} {s}' for c in CORRUPTIONS for s in range(3, MAX_SEVERITY + 1)]
+    subtle = [f'{c} {s}' for c in CORRUPTIONS for s in (1, 2)]
+    rows = []
+    for column, metric in enumerate(METRICS):
+        lowest = [
+            f'{min(figures[name][1][column] for name in group):.3f}'
+            for group in (real, subtle, strong)
+        ]
+        missed = sum(figures[name][2][column] <= 1 for name in figures)
+        below = sum(figures[name][1][column] < 0.5 for name in figures)
+        rows.append([metric, *lowest, below, missed, f'{control[2][column]:.2f}'])
+    header = [
+        'lowest AUROC of windows',
+        'real sets',
+        'severity 1, 2',
+        'severity 3 to 5',
+        'sets below 0.5',
+        f'Q_EMD <= 1 of {len(figures)}',
+        'Q_EMD of known',
+    ]
+    return table(header, rows)
+
+
+if __name__ == '__main__':
+    main()
