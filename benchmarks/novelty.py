@@ -33,6 +33,7 @@ from seg_uncertainty_ros.training.vae import measure
 
 DAY = {'0006R0': 'train', '0016E5': 'train', 'Seq05VD': 'test'}
 CORRUPTED = 'Seq05VD'
+CONTROL, CONTROL_DRIVE = 'CamVid val, day', '0016E5'
 CORRUPTIONS = (
     'fog',
     'night',
@@ -76,7 +77,7 @@ def stills(folder):
 def sources(data):
     """Return name -> what loads the images of a set, and its window."""
     sets = {name: lambda n=name, s=split: camvid(data, s, n) for name, split in DAY.items()}
-    sets['CamVid val, day'] = lambda: recording(data, 'camvid_val_15hz')
+    sets[CONTROL] = lambda: recording(data, 'camvid_val_15hz')
     for split in ('train', 'test'):
         sets[f'dusk, {split}'] = lambda s=split: camvid(data, s, '0001TP')
     sets['IDD-Lite val'] = lambda: stills(data / 'idd_lite' / 'leftImg8bit' / 'val')
@@ -168,7 +169,9 @@ def main():
     for drive, seed in tqdm(fits, desc='autoencoders', unit='fit'):
         others = [sets[name][0] for name in DAY if name != drive]
         graph = fit_graph(others, VaeRecipe(beta=options.beta, seed=seed))
-        shifted = {name: rows for name, rows in sets.items() if name not in DAY}
+        # Other frames of the drive that is held out: known, and not trained on either.
+        left_out = {*DAY} if drive == CONTROL_DRIVE else {*DAY, CONTROL}
+        shifted = {name: rows for name, rows in sets.items() if name not in left_out}
         shifted |= artificial if drive == CORRUPTED else {}
         for name, figures in compare(sets[drive][0], shifted, graph).items():
             results.setdefault(name, []).append(figures)
@@ -178,43 +181,51 @@ def main():
         name: (*np.mean(rows, axis=0)[:2], np.median(rows, axis=0)[2])
         for name, rows in results.items()
     }
-    control = figures.pop('CamVid val, day')
+    control = figures.pop(CONTROL)
     texts = (('AUROC of frames', '.3f'), (f'AUROC of {WINDOW_S} s', '.3f'), ('Q_EMD', '.2f'))
     for index, (title, digits) in enumerate(texts):
         rows = [
             [name, *(f'{value:{digits}}' for value in values[index])]
-            for name, values in {'known: CamVid val, day': control, **figures}.items()
+            for name, values in {f'known: {CONTROL}': control, **figures}.items()
         ]
         print(table([title, *METRICS], rows), '\n')
     print(notes(control, figures))
 
 
 def notes(control, figures):
-    """Return what each metric misses, and how the book's criterion treats known frames."""
-    real = [
-        name for name in figures if name not in {f'{c} {s}' for c in CORRUPTIONS for s in range(9)}
-    ]
-    strong = [f'{c} {s}' for c in CORRUPTIONS for s in range(3, MAX_SEVERITY + 1)]
-    subtle = [f'{c} {s}' for c in CORRUPTIONS for s in (1, 2)]
-    rows = []
+    """Return what each metric misses, and whether the book's finding holds."""
+    strong, subtle = (
+        [f'{name} {severity}' for name in CORRUPTIONS for severity in range(*limits)]
+        for limits in ((3, MAX_SEVERITY + 1), (1, 3))
+    )
+    real = [name for name in figures if name not in {*strong, *subtle}]
+    rows, sure, differ = [], [], []
     for column, metric in enumerate(METRICS):
         lowest = [
-            f'{min(figures[name][1][column] for name in group):.3f}'
-            for group in (real, subtle, strong)
+            min(figures[name][1][column] for name in group) for group in (real, subtle, strong)
         ]
-        missed = sum(figures[name][2][column] <= 1 for name in figures)
-        below = sum(figures[name][1][column] < 0.5 for name in figures)
-        rows.append([metric, *lowest, below, missed, f'{control[2][column]:.2f}'])
+        below = sum(row[1][column] < 0.5 for row in figures.values())
+        same = sum(row[2][column] <= 1 for row in figures.values())
+        known = control[2][column]
+        rows.append([metric, *(f'{value:.3f}' for value in lowest), below, same, f'{known:.2f}'])
+        sure += [metric] if min(lowest[0], lowest[2]) >= 0.9 else []
+        differ += [metric] if not same else []
     header = [
         'lowest AUROC of windows',
         'real sets',
         'severity 1, 2',
         'severity 3 to 5',
         'sets below 0.5',
-        f'Q_EMD <= 1 of {len(figures)}',
-        'Q_EMD of known',
+        f'Q_EMD <= 1, of {len(figures)}',
+        'Q_EMD of known frames',
     ]
-    return table(header, rows)
+    return f"""{table(header, rows)}
+
+The book: z-score and reconstruction error have Q_EMD > 1 on every shift, cosine not on subtle
+ones. Here Q_EMD > 1 on every set: {', '.join(differ) or 'none'}.
+AUROC of windows >= 0.9 on every real set and from severity 3 on: {', '.join(sure) or 'none'}.
+Q_EMD tells a set apart that scores lower, too, and its unit is two halves of one drive: where it
+is above 1 for known frames, it says less than the AUROC."""
 
 
 if __name__ == '__main__':
