@@ -29,7 +29,7 @@ class OutlierBranch(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], features: int, width: int = 64, dropout: float = 0.1
+        self, channels: Sequence[int], features: int, width: int = 32, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
@@ -37,8 +37,8 @@ class OutlierBranch(nn.Module):
             nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width))
             for count in (features, *channels[1:])
         )
-        self.hidden = conv_bn_relu(width, width // 2, 1)
-        self.output = nn.Conv2d(width // 2, 1, 1)
+        self.hidden = conv_bn_relu(width, width, 1)
+        self.output = nn.Conv2d(width, 1, 1)
 
     def forward(self, pyramid: Sequence[Tensor], features: Tensor) -> Tensor:
         """Map the encoder's features at strides 4 to 32 and φ NxFxH/4xW/4 to logits NxH/4xW/4."""
