@@ -27,11 +27,15 @@ from seg_uncertainty_ros.frames import Geometry
 from seg_uncertainty_ros.segments import features
 from seg_uncertainty_ros.segments.meta import MetaModel
 from seg_uncertainty_ros.segments.meta import MetaModelError
-from seg_uncertainty_ros.shift.reference import Reference
+from seg_uncertainty_ros.shift.loading import load_reference
 from seg_uncertainty_ros.shift.reference import ReferenceError  # noqa: A004
+from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+from seg_uncertainty_ros.shift.shift_reference import ShiftReferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from seg_uncertainty_ros.shift.reference import Reference
 
 MANIFEST = 'bundle.json'
 GRAPH = 'graph.onnx'
@@ -67,6 +71,7 @@ class Threshold:
 class Bundle:
     """A model and all that is known about it; the id of a class is its index.
 
+    ``reference`` of either format says what is in-distribution; None: no shift can be told.
     ``segments`` judges the segments of the anomaly plane, None in a bundle without a meta model.
     ``novelty`` is the ONNX file that says how novel an embedding is, None without one.
     """
@@ -80,7 +85,7 @@ class Bundle:
     scores: tuple[ScoreInfo, ...]
     default_score: str
     thresholds: Mapping[str, Threshold]
-    reference: Reference
+    reference: Reference | ShiftReference | None
     provenance: Mapping[str, Any]
     digest: str
     segments: MetaModel | None = None
@@ -110,10 +115,6 @@ class Bundle:
         manifest = _parse_manifest(path / MANIFEST, data)
         for name, entry in manifest['files'].items():
             _check_file(path / name, entry)
-        try:
-            reference = Reference.load(path / REFERENCE)
-        except ReferenceError as error:
-            raise BundleError(str(error)) from error
         return cls(
             path=path,
             name=manifest['name'],
@@ -127,7 +128,7 @@ class Bundle:
             ),
             default_score=manifest['default_score'],
             thresholds={k: Threshold(**v) for k, v in manifest['thresholds'].items()},
-            reference=reference,
+            reference=_reference(path, manifest),
             provenance=manifest['provenance'],
             digest=hashlib.sha256(data).hexdigest(),
             segments=_segments(manifest),
@@ -143,11 +144,16 @@ class Bundle:
     def write(self) -> Bundle:
         """Write manifest and reference beside the graph and the model card already in ``path``.
 
-        A novelty graph there becomes part of the bundle too.
+        Without a reference, one that lies there is removed. A novelty graph there becomes part of
+        the bundle too.
         Returns the bundle as loaded again, so that what was written is known to be valid.
         """
-        self.reference.save(self.path / REFERENCE)
-        names = [GRAPH, REFERENCE, MODEL_CARD]
+        names = [GRAPH, MODEL_CARD]
+        if self.reference is None:
+            (self.path / REFERENCE).unlink(missing_ok=True)
+        else:
+            self.reference.save(self.path / REFERENCE)
+            names.append(REFERENCE)
         if (self.path / NOVELTY).is_file():
             names.append(NOVELTY)
         manifest = {
@@ -220,6 +226,20 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
         msg = f'{source}: {problem}'
         raise BundleError(msg)
     return manifest
+
+
+def _reference(path: Path, manifest: dict[str, Any]) -> Reference | ShiftReference | None:
+    if REFERENCE not in manifest['files']:
+        return None
+    try:
+        reference = load_reference(path / REFERENCE)
+    except (ReferenceError, ShiftReferenceError) as error:
+        raise BundleError(str(error)) from error
+    classes = len(manifest['classes'])
+    if isinstance(reference, ShiftReference) and reference.classes != classes:
+        msg = f'{path / REFERENCE}: {reference.classes} classes, the manifest has {classes}'
+        raise BundleError(msg)
+    return reference
 
 
 def _segments(manifest: dict[str, Any]) -> MetaModel | None:

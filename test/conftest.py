@@ -7,11 +7,17 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from statistics_of_drives import random_drive
 
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
+from seg_uncertainty_ros.shift.fitting import fit_shift_reference
+
+if TYPE_CHECKING:
+    from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 # colcon test runs the whole folder, on machines without torch too.
 collect_ignore = [] if find_spec('torch') else ['training']
@@ -37,3 +43,11 @@ def bundle_path() -> Path:
 def bundle(bundle_path: Path) -> Bundle:
     """Return the bundle that ships."""
     return Bundle.load(bundle_path)
+
+
+@pytest.fixture(scope='session')
+def shift_reference(bundle: Bundle) -> ShiftReference:
+    """Return a reference of format 2 to drives of made-up statistics, as large as the bundle's."""
+    sizes = {'size': bundle.reference.size, 'classes': len(bundle.classes)}
+    drives = [random_drive(seed, seconds=40.0, **sizes) for seed in range(4)]
+    return fit_shift_reference({'town': drives}, ert_h=0.1)

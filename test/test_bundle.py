@@ -9,6 +9,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from seg_uncertainty_ros.bundle import GRAPH
@@ -19,6 +20,8 @@ from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import BundleError
 from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.classes import CAMVID
+from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.segments.meta import LinearModel
 from seg_uncertainty_ros.segments.meta import MetaModel
 
@@ -126,6 +129,38 @@ def test_copies_of_a_read_only_bundle_can_be_written(bundle, copy, tmp_path):
     Bundle.load(copy).copy_files(out)
     assert all(file.stat().st_mode & 0o200 for file in out.iterdir())
     assert replace(bundle, path=out).write().reference.size == bundle.reference.size
+
+
+def test_reference_of_the_second_format(bundle, copy, shift_reference):
+    written = replace(bundle, path=copy, reference=shift_reference).write()
+    assert written.reference.names == ('town',)
+    assert written.reference.test == shift_reference.test
+    assert (written.reference.domains[0].bound == shift_reference.domains[0].bound).all()
+    assert written.digest != bundle.digest
+    assert (copy / REFERENCE).stat().st_size < 2e6
+
+
+def test_reference_to_other_classes(bundle, copy, shift_reference):
+    data = shift_reference.domains[0]
+    fewer = replace(shift_reference, domains=(replace(data, classes=data.classes[:5]),))
+    with pytest.raises(BundleError, match=r'reference\.npz: 5 classes, the manifest has 11'):
+        replace(bundle, path=copy, reference=fewer).write()
+
+
+def test_exchanged_reference(bundle, copy, shift_reference):
+    shift_reference.save(copy / REFERENCE)
+    expect(copy, REFERENCE, 'bytes')
+    data = bytearray((bundle.path / REFERENCE).read_bytes())
+    data[-1] ^= 1
+    (copy / REFERENCE).write_bytes(data)
+    expect(copy, REFERENCE, 'sha256')
+
+
+def test_without_a_reference(bundle, copy):
+    written = replace(bundle, path=copy, reference=None).write()
+    assert written.reference is None
+    assert not (copy / REFERENCE).exists()
+    assert Pipeline(written).process(Frame(np.zeros((64, 64, 3), np.uint8), 0)).embedding.size
 
 
 def test_missing_bundle(tmp_path):

@@ -11,9 +11,12 @@ from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.cli.options import add_command
+from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     import argparse
+
+    from seg_uncertainty_ros.shift.reference import Reference
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -42,8 +45,17 @@ def run(options: argparse.Namespace) -> int:
             f'  warning    {name:15} from {threshold.enter:g} until {threshold.exit:g}:', end=' '
         )
         print(threshold.reason)
-    domains = ', '.join(bundle.reference.names)
-    print(f'  reference  {bundle.reference.size} dimensions; domains {domains}')
+    print(f'  reference  {_about(bundle.reference)}')
     for key, value in bundle.provenance.items():
         print(f'  provenance {key}: {value}')
     return 0
+
+
+def _about(reference: Reference | ShiftReference | None) -> str:
+    if reference is None:
+        return 'none: no domain shift can be told'
+    text = f'{reference.size} dimensions; domains {", ".join(reference.names)}'
+    if isinstance(reference, ShiftReference):
+        text += f'; windows of {reference.window_s:g} s, {reference.hours:.3g} h of drives'
+        text += f'; {reference.test.describe() if reference.test else "no sequential test"}'
+    return text

@@ -83,10 +83,10 @@ class OnnxRuntime:
         if tuple(shapes) != Outputs._fields:
             msg = f'{bundle.graph}: outputs {tuple(shapes)}, expected {Outputs._fields}'
             raise GraphError(msg)
-        for output, size, where in (
-            ('embedding', bundle.reference.size, 'the reference'),
-            ('scores', len(bundle.scores), 'the manifest'),
-        ):
+        expected = [('scores', len(bundle.scores), 'the manifest')]
+        if bundle.reference is not None:
+            expected.append(('embedding', bundle.reference.size, 'the reference'))
+        for output, size, where in expected:
             if shapes[output][0] != size:
                 msg = f'{bundle.graph}: {output} has {shapes[output][0]} values, {where} {size}'
                 raise GraphError(msg)
