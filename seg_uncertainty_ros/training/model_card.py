@@ -108,7 +108,9 @@ def model_card(
         version=bundle.version,
         count=len(names),
         training=fill(f'- Trained on {"; ".join(used)}.', 99, subsequent_indent='  '),
-        selected='CamVid val and fs_static' if outliers else 'CamVid val',
+        selected='CamVid val, fs_static and held-out scenes of COCO128'
+        if outliers
+        else 'CamVid val',
         names=' | '.join(names),
         rule='|'.join('---' for _ in names),
         accuracies='\n'.join(accuracies),
