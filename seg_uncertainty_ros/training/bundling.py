@@ -219,7 +219,7 @@ def make_bundle(
     *,
     scores: Sequence[str] | Literal['all'] = (),
     comparison: bool = False,
-    version: str = '0.2.0',
+    version: str = '0.3.0',
 ) -> Bundle:
     """Write the bundle of a checkpoint to ``out``.
 
