@@ -8,6 +8,7 @@ import argparse
 import sys
 
 from seg_uncertainty_ros import __version__
+from seg_uncertainty_ros.cli import calibrate
 from seg_uncertainty_ros.cli import calibrate_scores
 from seg_uncertainty_ros.cli import demo
 from seg_uncertainty_ros.cli import evaluate
@@ -28,6 +29,7 @@ EXAMPLES = """examples:
   seg-uncertainty perturb BAG --corruption fog --severity 3 --out BAG2
   seg-uncertainty info                              what is in the bundle that ships
   seg-uncertainty evaluate --dataset fishyscapes DIR
+  seg-uncertainty calibrate BAG... --out NEW        thresholds of one's own drives
   seg-uncertainty calibrate-scores BUNDLE --data DIR --out NEW
 """
 
@@ -49,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         perturb,
         info,
         evaluate,
+        calibrate,
         calibrate_scores,
         train,
         fit_segments,

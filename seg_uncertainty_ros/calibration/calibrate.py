@@ -1,0 +1,251 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""From observed drives to a bundle whose reference and thresholds are those of these drives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seg_uncertainty_ros.bundle import MODEL_CARD
+from seg_uncertainty_ros.bundle import Threshold
+from seg_uncertainty_ros.calibration.held_out import held_out_shift
+from seg_uncertainty_ros.calibration.observed import DriveError
+from seg_uncertainty_ros.calibration.return_level import STEP_S
+from seg_uncertainty_ros.calibration.return_level import ReturnLevelError
+from seg_uncertainty_ros.calibration.return_level import Series
+from seg_uncertainty_ros.calibration.return_level import last
+from seg_uncertainty_ros.calibration.return_level import maxima
+from seg_uncertainty_ros.calibration.return_level import return_level
+from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.shift.fitting import WINDOW_S
+from seg_uncertainty_ros.shift.fitting import fit_shift_reference
+from seg_uncertainty_ros.shift.sequential import SequentialError
+from seg_uncertainty_ros.shift.sequential import SequentialTest
+from seg_uncertainty_ros.shift.sequential import correlation_steps
+from seg_uncertainty_ros.shift.shift_reference import ShiftReferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from seg_uncertainty_ros.bundle import Bundle
+    from seg_uncertainty_ros.calibration.observed import ObservedDrive
+    from seg_uncertainty_ros.calibration.return_level import ReturnLevel
+    from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+
+ERT_H = 10.0
+LEAST_AREA = 0.01
+"""An object that covers less of the road is none that anybody wants to be warned of."""
+MAX_AREA = 0.5
+MIN_CONFIDENCE = 0.05
+LEAST_SHIFT = 1.2
+"""The bound alone, 1.0, is exceeded by one held-out window in twenty."""
+MARGIN = 1.5
+"""By how much short drives may be exceeded where no rate of false alarms can be told."""
+BLOCK_TIMES = 2.0
+"""Blocks of the sequential test, in correlation times within drives."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What drives say is usual; at most one false alarm of each kind in ``ert_h`` hours.
+
+    ert_h: None where drives were too short to say.
+    """
+
+    reference: ShiftReference
+    thresholds: Mapping[str, Threshold]
+    ert_h: float | None
+    seed: int
+
+
+def calibrate(
+    bundle: Bundle,
+    drives: Sequence[ObservedDrive],
+    *,
+    ert_h: float | None = ERT_H,
+    domain: str = 'own drives',
+    config: MonitorConfig | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Calibration:
+    """Fit reference and thresholds.
+
+    Args:
+        bundle: that the drives were observed with.
+        drives: usual ones.
+        ert_h: hours between false alarms of each warning; None for the bounds of the domain
+            alone, the other thresholds are the bundle's.
+        domain: name of the domain.
+        config: of the monitor, whose hold times count.
+        seed: of the bootstrap.
+        progress: show bars.
+
+    Raises:
+        DriveError: too little data, and how much is needed.
+
+    """
+    config = config or MonitorConfig()
+    pieces = [piece for drive in drives for piece in drive.pieces(config.jump_s)]
+    try:
+        reference = fit_shift_reference(
+            {domain: [piece.frames for piece in pieces]}, progress=progress
+        )
+        held_out = held_out_shift(reference, drives, jump_s=config.jump_s, progress=progress)
+        test = None if ert_h is None else _fit_test(held_out, ert_h, seed)
+    except (ShiftReferenceError, SequentialError) as error:
+        raise DriveError(_too_little(drives, error)) from error
+    series = {
+        'ood_area': [Series(piece.stamps_s, piece.ood_area) for piece in pieces],
+        'low_confidence': [Series(piece.stamps_s, 1 - piece.confidence) for piece in pieces],
+        'domain_shift': held_out,
+    }
+    if ert_h is None:
+        thresholds = _widened(bundle, series, config)
+    else:
+        thresholds = _thresholds(drives, series, config, ert_h, seed)
+    return Calibration(replace(reference, test=test), thresholds, ert_h, seed)
+
+
+def _fit_test(held_out: Sequence[Series], ert_h: float, seed: int) -> SequentialTest:
+    """Fit the sequential test to drives that the reference behind them has not seen."""
+    steps = [values for series in held_out if (values := maxima(series, STEP_S)).size]
+    if not steps:
+        msg = 'not one full window on held-out drives'
+        raise ShiftReferenceError(msg)
+    correlated_s = STEP_S * correlation_steps([values - values.mean() for values in steps])
+    return SequentialTest.fit(
+        steps,
+        step_s=STEP_S,
+        ert_h=ert_h,
+        block_s=BLOCK_TIMES * correlated_s,
+        min_block_s=2 * WINDOW_S,
+        seed=seed,
+    )
+
+
+def _thresholds(
+    drives: Sequence[ObservedDrive],
+    series: Mapping[str, Sequence[Series]],
+    config: MonitorConfig,
+    ert_h: float,
+    seed: int,
+) -> dict[str, Threshold]:
+    levels: dict[str, ReturnLevel] = {}
+    for name, values in series.items():
+        hold_s = getattr(config, name).hold_on_s
+        try:
+            levels[name] = return_level(values, period_h=ert_h, hold_s=hold_s, seed=seed)
+        except ReturnLevelError as error:
+            raise DriveError(_too_little(drives, f'{name}: {error}')) from error
+    reasons = {
+        name: f'what lasts {getattr(config, name).hold_on_s:g} s is {level}'
+        for name, level in levels.items()
+    }
+    reasons['low_confidence'] = f'1 - confidence: {reasons["low_confidence"]}'
+    reasons['domain_shift'] += '; every drive is held out of the statistics that judge it'
+    return _limits({name: level.level for name, level in levels.items()}, series, reasons)
+
+
+def _widened(
+    bundle: Bundle, series: Mapping[str, Sequence[Series]], config: MonitorConfig
+) -> dict[str, Threshold]:
+    """Return thresholds that short drives stay well away from, or the bundle's where farther."""
+    kept = {
+        'ood_area': bundle.thresholds['ood_area'].enter,
+        'low_confidence': 1 - bundle.thresholds['low_confidence'].enter,
+        'domain_shift': MARGIN,
+    }
+    levels, reasons = {}, {}
+    for name, values in series.items():
+        hold_s = getattr(config, name).hold_on_s
+        lasting = np.concatenate([last(drive, hold_s) for drive in values])
+        lasting = lasting[np.isfinite(lasting)]
+        levels[name] = max(kept[name], MARGIN * float(lasting.max(initial=0.0)))
+        value = '1 - confidence' if name == 'low_confidence' else name
+        reasons[name] = (
+            f'{value}: {MARGIN:g} x the largest of {len(lasting)} values that last {hold_s:g} s, '
+            f'at least {kept[name]:.3g}: too little data for a rate of false alarms'
+        )
+    return _limits(levels, series, reasons)
+
+
+def _limits(
+    levels: Mapping[str, float],
+    series: Mapping[str, Sequence[Series]],
+    reasons: Mapping[str, str],
+) -> dict[str, Threshold]:
+    """Return thresholds at what is hardly exceeded; they end part of the way back to usual."""
+    area = round(float(np.clip(levels['ood_area'], LEAST_AREA, MAX_AREA)), 4)
+    confidence = round(max(1 - levels['low_confidence'], MIN_CONFIDENCE), 4)
+    values = np.concatenate([drive.values for drive in series['low_confidence']])
+    usual = 1 - float(np.nanmedian(values)) if np.isfinite(values).any() else confidence
+    shift = round(max(levels['domain_shift'], LEAST_SHIFT), 3)
+    limits = {
+        'ood_area': (area, 0.6 * area),
+        'low_confidence': (confidence, confidence + max(0.25 * (usual - confidence), 0.01)),
+        'domain_shift': (shift, max(0.7 * shift, 1.0)),
+    }
+    return {
+        name: Threshold(enter, round(leave, 4), reasons[name])
+        for name, (enter, leave) in limits.items()
+    }
+
+
+def _too_little(drives: Sequence[ObservedDrive], reason: object) -> str:
+    frames = sum(len(drive.frames) for drive in drives)
+    seconds = sum(float(drive.stamps_s[-1]) for drive in drives)
+    what = f'{len(drives)} drives' if len(drives) > 1 else drives[0].name
+    return f'{what}: {frames} frames, {seconds:.3g} s: too little data: {reason}'
+
+
+def write_bundle(
+    bundle: Bundle, result: Calibration, drives: Sequence[Mapping[str, object]], out: Path
+) -> Bundle:
+    """Write ``bundle`` with the reference and thresholds of ``drives`` to the directory ``out``.
+
+    drives: what is to be known of each, for the provenance.
+    """
+    bundle.copy_files(out)
+    provenance = {
+        'date': date.today().isoformat(),
+        'from_bundle': bundle.digest,
+        'drives': list(drives),
+        'hours': round(result.reference.hours, 4),
+        'hours_between_false_alarms': result.ert_h,
+        'seed': result.seed,
+    }
+    reference = replace(result.reference, provenance=provenance)
+    with (out / MODEL_CARD).open('a', encoding='utf-8') as card:
+        card.write(_section(result, drives))
+    return replace(
+        bundle,
+        path=out,
+        reference=reference,
+        thresholds={**bundle.thresholds, **result.thresholds},
+        provenance={**bundle.provenance, 'drives': provenance},
+    ).write()
+
+
+def _section(result: Calibration, drives: Sequence[Mapping[str, object]]) -> str:
+    names = ', '.join(str(drive['name']) for drive in drives)
+    rows = '\n'.join(
+        f'| {name} | {limit.enter:g} | {limit.exit:g} | {limit.reason} |'
+        for name, limit in result.thresholds.items()
+    )
+    return f"""
+## Calibrated on other drives
+
+Reference of the domain shift and thresholds were fitted anew on {names}; figures above that rest
+on thresholds or on the reference were measured before.
+
+| warning | raised at | cleared at | reason |
+|-|-:|-:|-|
+{rows}
+"""
