@@ -92,6 +92,11 @@ class Bundle:
     novelty: Path | None = None
 
     @property
+    def label(self) -> str:
+        """Name, version and the beginning of the digest, which any change of any file changes."""
+        return f'{self.name} {self.version} {self.digest[:12]}'
+
+    @property
     def graph(self) -> Path:
         """The ONNX file."""
         return self.path / GRAPH

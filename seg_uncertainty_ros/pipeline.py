@@ -14,6 +14,8 @@ import numpy as np
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
+from seg_uncertainty_ros.shift.image_statistics import MIN_SIDE
+from seg_uncertainty_ros.shift.image_statistics import image_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.frames import Geometry
     from seg_uncertainty_ros.runtime.outputs import Runtime
+    from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 
 PlaneSize = Literal['camera', 'network']
 
@@ -54,7 +57,8 @@ class Result:
     ``mask`` uint8 class ids; ``confidence`` and ``anomaly`` uint8, 0..255 for 0..1 on their fixed
     scale; ``embedding`` float32 D; ``scores`` raw float32 planes by name, only where asked for.
     ``dispersion``: float32 (h, w, K) at the size of the logits, the raw scores that the bundle's
-    meta model looks at; None where it has none.
+    meta model looks at; None where it has none. ``image_statistics``: brightness, blur and more of
+    what the network took; None where that is too small.
     """
 
     mask: NDArray[np.uint8]
@@ -64,6 +68,7 @@ class Result:
     scores: Mapping[str, NDArray[np.float32]] | None
     timings: Timings
     dispersion: NDArray[np.float32] | None = None
+    image_statistics: ImageStatistics | None = None
 
 
 class Pipeline:
@@ -148,9 +153,18 @@ class Pipeline:
         dispersion = None
         if self._dispersion:
             dispersion = cv2.merge([outputs.scores[index] for index in self._dispersion])
+        statistics = image_statistics(resized) if min(resized.shape[:2]) >= MIN_SIDE else None
         done = perf_counter()
-        timings = Timings(prepared - start, inferred - prepared, done - inferred)
-        return Result(mask, confidence, anomaly, outputs.embedding, scores, timings, dispersion)
+        return Result(
+            mask=mask,
+            confidence=confidence,
+            anomaly=anomaly,
+            embedding=outputs.embedding,
+            scores=scores,
+            timings=Timings(prepared - start, inferred - prepared, done - inferred),
+            dispersion=dispersion,
+            image_statistics=statistics,
+        )
 
 
 def network_input(image: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:

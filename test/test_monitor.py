@@ -19,6 +19,7 @@ from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.monitor.config import MonitorError
 from seg_uncertainty_ros.monitor.config import RegionConfig
 from seg_uncertainty_ros.monitor.config import WarningConfig
+from seg_uncertainty_ros.monitor.domain_shift import WARM_UP
 from seg_uncertainty_ros.monitor.hysteresis import Hysteresis
 from seg_uncertainty_ros.monitor.hysteresis import Limits
 from seg_uncertainty_ros.monitor.monitor import Monitor
@@ -419,14 +420,14 @@ def test_domain_shift_is_another_warning_and_warms_up(reference):
     drive = Drive(reference)
     first = drive.run(0.2)
     assert first.domain_shift is None
-    assert first.notes == ('warm-up: 2 of 5 frames for the domain shift',)
+    assert first.notes == (WARM_UP,)
     assert 0 < drive.run(2.0).domain_shift < 1.5
     drive.transitions.clear()
     shifted = drive.run(5.0, shift=4.0)
     assert [warning.name for warning in shifted.warnings] == ['domain_shift']
     assert (shifted.state, shifted.nearest_domain) == ('WARN', 'town')
     assert shifted.ood_area == 0
-    assert 'times the in-distribution bound (threshold 2.00)' in shifted.message
+    assert f'shift {shifted.domain_shift:.1f}x baseline (threshold 2.00)' in shifted.message
     assert 'nearest domain town' in shifted.message
     assert drive.run(6.0).state == 'OK'
     assert [event[:2] for event in drive.events] == [
@@ -544,7 +545,7 @@ def test_embeddings_that_are_not_finite(reference):
     assert before.notes == ()
     lost = drive.run(3.0, shift=np.nan)
     assert lost.domain_shift is None
-    assert lost.notes[1] == 'warm-up: 0 of 5 frames for the domain shift'
+    assert lost.notes[1] == WARM_UP
 
 
 def test_no_road(reference):

@@ -11,12 +11,10 @@ from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.cli.options import add_command
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+from seg_uncertainty_ros.shift.loading import describe_reference
 
 if TYPE_CHECKING:
     import argparse
-
-    from seg_uncertainty_ros.shift.reference import Reference
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -45,17 +43,7 @@ def run(options: argparse.Namespace) -> int:
             f'  warning    {name:15} from {threshold.enter:g} until {threshold.exit:g}:', end=' '
         )
         print(threshold.reason)
-    print(f'  reference  {_about(bundle.reference)}')
+    print(f'  reference  {describe_reference(bundle.reference)}')
     for key, value in bundle.provenance.items():
         print(f'  provenance {key}: {value}')
     return 0
-
-
-def _about(reference: Reference | ShiftReference | None) -> str:
-    if reference is None:
-        return 'none: no domain shift can be told'
-    text = f'{reference.size} dimensions; domains {", ".join(reference.names)}'
-    if isinstance(reference, ShiftReference):
-        text += f'; windows of {reference.window_s:g} s, {reference.hours:.3g} h of drives'
-        text += f'; {reference.test.describe() if reference.test else "no sequential test"}'
-    return text

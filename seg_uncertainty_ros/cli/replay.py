@@ -126,6 +126,9 @@ def write_outputs(bag: BagWriter, frame: Frame, result: Result, assessment: Asse
     if result.dispersion is not None:
         dispersion = result.dispersion
         bag.write_image('/segmentation/dispersion', dispersion, '32FC3', stamp, frame_id)
+    if result.image_statistics is not None:
+        statistics = np.array(result.image_statistics, np.float32)[np.newaxis]
+        bag.write_image('/segmentation/image_statistics', statistics, '32FC1', stamp, frame_id)
     for name in ('ood_area', 'domain_shift'):
         if (value := getattr(assessment, name)) is not None:
             bag.write_float(f'/monitor/{name}', value, stamp)
@@ -144,9 +147,7 @@ def run(options: argparse.Namespace) -> int:
     bundle = Bundle.load(options.bundle)
     source = open_source(options.source, topic=options.topic)
     pipeline = Pipeline(bundle, score=options.score)
-    monitor = Monitor(
-        MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference, bundle.segments
-    )
+    monitor = Monitor.of(bundle, MonitorConfig())
     summary = Summary()
     start = perf_counter()
     single = options.out.suffix == '.mcap'

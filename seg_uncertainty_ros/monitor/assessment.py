@@ -6,16 +6,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import field
 from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from seg_uncertainty_ros.monitor.domain_shift import Indicator
     from seg_uncertainty_ros.monitor.ood_area import Box
     from seg_uncertainty_ros.monitor.ood_area import Region
     from seg_uncertainty_ros.pipeline import Result
+    from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Observation:
     mask: class ids; confidence, anomaly: 0-255 = 0-1; all uint8 (H, W) of one size.
     embedding: (D,) or None where it is not at hand. latency_s: from the stamp until now.
     dispersion: float32 (h, w, K), the raw scores that the bundle's meta model looks at, at the
-    size of the network's logits; None where they are not at hand.
+    size of the network's logits; None where they are not at hand. image_statistics: of the
+    network's input, likewise.
     """
 
     stamp_ns: int
@@ -35,6 +41,7 @@ class Observation:
     embedding: NDArray[np.float32] | None = None
     latency_s: float | None = None
     dispersion: NDArray[np.float32] | None = None
+    image_statistics: ImageStatistics | None = None
 
     @classmethod
     def of(cls, result: Result, stamp_ns: int, latency_s: float | None = None) -> Observation:
@@ -47,6 +54,7 @@ class Observation:
             embedding=result.embedding,
             latency_s=latency_s,
             dispersion=result.dispersion,
+            image_statistics=result.image_statistics,
         )
 
 
@@ -83,9 +91,13 @@ class Assessment:
     state: 'OK', 'WARN', 'ERROR' or 'STALE'. ood_area: fraction of the region of interest;
     None where there is none.
     mean_confidence: [0, 1]. domain_shift: 1.0 = in-distribution bound; None while warming up.
+    shift_evidence: of the sequential test, if the reference has one: the warning begins at 1.0 and
+    ends at 0. moved: what moved, in words, while beyond the bound. indicators: behind the shift.
     latency_s: 95th percentile over the last seconds. regions: the unknown objects, the largest
     first; dismissed: how many more the meta model takes for none, or that are too young.
     transitions: since the last assessment. notes: what could not be judged, and why.
+    bundle: name, version and digest of the bundle that reference and thresholds come from;
+    overridden: what parameters say instead.
     """
 
     stamp_ns: int
@@ -100,6 +112,11 @@ class Assessment:
     dismissed: int = 0
     transitions: tuple[Transition, ...] = ()
     notes: tuple[str, ...] = ()
+    shift_evidence: float | None = None
+    moved: tuple[str, ...] = ()
+    indicators: Mapping[str, Indicator] = field(default_factory=dict)
+    bundle: str | None = None
+    overridden: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return plain dicts, lists and numbers, ready for JSON, which has no inf and NaN."""

@@ -28,7 +28,8 @@ class MonitorError(SegUncertaintyError):
 class WarningConfig:
     """One warning: raised when beyond ``enter`` for ``hold_on_s``, cleared likewise at ``exit``.
 
-    ``enter`` and ``exit`` None mean the threshold of the model bundle. ``latch`` keeps the warning
+    ``enter`` and ``exit`` None mean the threshold of the model bundle; of the domain shift, the
+    sequential test where the bundle's reference has one. ``latch`` keeps the warning
     until a reset. ``level`` is what the warning makes of the state: 'WARN' or 'ERROR'.
     """
 
@@ -126,6 +127,17 @@ class MonitorConfig:
         _check_whole('shift_min_frames', self.shift_min_frames, 1, 512)
         _check_number('latency_window_s', self.latency_window_s, 1e-3, 3600.0)
         _check_number('jump_s', self.jump_s, 1e-3, 86400.0)
+
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """What differs from the thresholds of the bundle, or else from the defaults."""
+        usual = MonitorConfig()
+        return tuple(
+            f'{name}.{key} {value:g}' if key != 'enabled' else f'{name} disabled'
+            for name in WARNINGS
+            for key in ('enter', 'exit', 'enabled')
+            if (value := getattr(getattr(self, name), key)) != getattr(getattr(usual, name), key)
+        )
 
     def with_values(self, values: Mapping[str, object]) -> MonitorConfig:
         """Return a copy with dotted names replaced, such as {'ood_area.enter': 0.02}."""

@@ -19,7 +19,7 @@ _TEXTS = {
     'low_confidence': ('unsure', 'mean confidence in the {where} is {value:.2f}', '{limit:.2f}'),
     'domain_shift': (
         'unfamiliar surroundings',
-        '{value:.2f} times the in-distribution bound',
+        'shift {value:.1f}x baseline',
         '{limit:.2f}',
     ),
     'stale_input': ('input is silent', 'no image for {value:.1f} s', '{limit:.1f} s'),
@@ -34,8 +34,12 @@ def describe(
     *,
     where: str,
     details: tuple[str, ...],
+    moved: tuple[str, ...] = (),
 ) -> str:
-    """Say what, value, threshold, since when, and details such as the place in the image."""
+    """Say what, value, threshold, since when, and details such as the place in the image.
+
+    moved: the indicators behind the value, in words.
+    """
     what, measured, threshold = _TEXTS[name]
     limit = hysteresis.limits.enter
     numbers = {'limit': limit, 'limit_percent': 100 * limit, 'where': where}
@@ -46,5 +50,6 @@ def describe(
         state = () if hysteresis.limits.bad(value) else ('no longer beyond the threshold',)
     if hysteresis.limits.latch:
         state += ('latched until reset',)
-    head = f'{what}: {measured} (threshold {threshold}) for {{elapsed:.1f}} s'
+    what = f'{what}: {", ".join(moved)};' if moved else f'{what}:'
+    head = f'{what} {measured} (threshold {threshold}) for {{elapsed:.1f}} s'
     return ', '.join((head.format(**numbers, elapsed=hysteresis.elapsed_s), *details, *state))

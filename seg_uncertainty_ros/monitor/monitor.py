@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from math import ceil
 from math import inf
 from math import isfinite
@@ -18,6 +19,9 @@ from seg_uncertainty_ros.monitor.assessment import Transition
 from seg_uncertainty_ros.monitor.assessment import Warning_
 from seg_uncertainty_ros.monitor.config import WARNINGS
 from seg_uncertainty_ros.monitor.config import MonitorError
+from seg_uncertainty_ros.monitor.domain_shift import WARM_UP
+from seg_uncertainty_ros.monitor.domain_shift import DomainShift
+from seg_uncertainty_ros.monitor.domain_shift import shift_judge
 from seg_uncertainty_ros.monitor.hysteresis import Hysteresis
 from seg_uncertainty_ros.monitor.hysteresis import Limits
 from seg_uncertainty_ros.monitor.hysteresis import jumped_back
@@ -31,7 +35,7 @@ from seg_uncertainty_ros.monitor.region_of_interest import sample
 from seg_uncertainty_ros.segments import components
 from seg_uncertainty_ros.segments import features
 from seg_uncertainty_ros.segments.tracks import Tracker
-from seg_uncertainty_ros.shift.window import WindowMean
+from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from seg_uncertainty_ros.bundle import Bundle
     from seg_uncertainty_ros.bundle import ClassInfo
     from seg_uncertainty_ros.bundle import Threshold
     from seg_uncertainty_ros.monitor.assessment import Observation
@@ -67,8 +72,10 @@ class Monitor:
         config: MonitorConfig,
         classes: Sequence[ClassInfo],
         thresholds: Mapping[str, Threshold],
-        reference: Reference | None,
+        reference: Reference | ShiftReference | None,
         meta: MetaModel | None = None,
+        *,
+        label: str | None = None,
     ) -> None:
         self._classes = tuple(classes)
         self._meta = meta
@@ -78,28 +85,43 @@ class Monitor:
         self._reference = reference
         self._pending: list[Transition] = []
         self._hysteresis = {name: Hysteresis(self._limits(config, name)) for name in WARNINGS}
-        self._window = _window(config)
+        self._label = label
+        self._ignored = 0
+        self._shift_judge = shift_judge(reference, config)
+        self.config = config
         self._forget()
         self.configure(config)
+
+    @classmethod
+    def of(cls, bundle: Bundle, config: MonitorConfig) -> Monitor:
+        """Return the monitor of a bundle, whose assessments name it."""
+        return cls(
+            config,
+            bundle.classes,
+            bundle.thresholds,
+            bundle.reference,
+            bundle.segments,
+            label=bundle.label,
+        )
 
     def configure(self, config: MonitorConfig) -> None:
         """Take other parameters while running; warnings keep their state. Refused as a whole."""
         limits = {name: self._limits(config, name) for name in WARNINGS}
         self._region = RegionOfInterest(config.region, self._classes)
-        self.config = config
+        before, self.config = self.config, config
         for name in WARNINGS:
             self._hysteresis[name].limits = limits[name]
             if not getattr(config, name).enabled:
                 self._clear(name, 'disabled')
-        new, old = _window(config), self._window
-        if (new.window_ns, new.min_frames) != (old.window_ns, old.min_frames):
-            self._window = new
+        windows = [(each.shift_window_s, each.shift_min_frames) for each in (before, config)]
+        if windows[0] != windows[1] and not isinstance(self._reference, ShiftReference):
+            self._shift_judge = shift_judge(self._reference, config)
 
     def reset(self) -> None:
         """Clear every warning, the latched ones too, and the windows."""
         for name in WARNINGS:
             self._clear(name, 'reset')
-        self._window.reset()
+        self._forget_shift()
         self._latencies.clear()
 
     def jump(self) -> None:
@@ -115,7 +137,7 @@ class Monitor:
         if jumped_back(self._stamp_ns, stamp_ns):
             self.jump()
         elif jumped_on(self._stamp_ns, stamp_ns, self.config.jump_s):
-            self._window.reset()
+            self._forget_shift()
             self._tracker.reset()
             self._latencies.clear()
         self._stamp_ns = stamp_ns = max(stamp_ns, self._stamp_ns or stamp_ns)
@@ -139,12 +161,16 @@ class Monitor:
         self._judge('stale_input', now_ns)
         return self._assess(now_ns)
 
+    def _forget_shift(self) -> None:
+        self._shift = DomainShift()
+        if self._shift_judge is not None:
+            self._shift_judge.reset()
+
     def _forget(self) -> None:
-        self._window.reset()
+        self._forget_shift()
         self._tracker.reset()
         self._latencies: deque[tuple[int, float]] = deque(maxlen=MAX_LATENCIES)
         self._values: dict[str, float | None] = dict.fromkeys(WARNINGS)
-        self._nearest: str | None = None
         self._area = NOTHING
         self._notes: list[str] = []
         self._stamp_ns: int | None = None
@@ -155,6 +181,9 @@ class Monitor:
     def _limits(self, config: MonitorConfig, name: str) -> Limits:
         warning = getattr(config, name)
         enter, leave = warning.enter, warning.exit
+        if name == 'domain_shift' and self._tests_sequentially(config):
+            # What the test's rate of false alarms is stated for.
+            enter, leave = 1.0, 0.0
         if (enter is None or leave is None) and warning.enabled:
             if (threshold := self._thresholds.get(name)) is None:
                 msg = f'{name}: no threshold in the bundle, expected {name}.enter and {name}.exit'
@@ -178,6 +207,15 @@ class Monitor:
         except MonitorError as err:
             msg = f'{name}.{err}'
             raise MonitorError(msg) from None
+
+    def _tests_sequentially(self, config: MonitorConfig) -> bool:
+        """Tell whether the sequential test warns of a shift: not where thresholds are given."""
+        given = config.domain_shift.enter is not None or config.domain_shift.exit is not None
+        return (
+            isinstance(self._reference, ShiftReference)
+            and self._reference.test is not None
+            and not given
+        )
 
     def _check(self, observation: Observation) -> None:
         shape = np.shape(observation.mask)
@@ -271,21 +309,21 @@ class Monitor:
         return self._meta.predict(table[:, self._columns])
 
     def _measure_shift(self, observation: Observation, stamp_ns: int) -> None:
-        self._values['domain_shift'] = self._nearest = None
-        if self._reference is None:
+        self._shift = DomainShift()
+        if self._shift_judge is None:
             self._notes.append('domain shift is not judged: no reference')
-            return
-        ignored = self._window.ignored
-        mean = self._window.update(observation.embedding, stamp_ns)
-        if self._window.ignored > ignored:
-            self._notes.append(f'embedding is not finite, {self._window.ignored} ignored so far')
-        if mean is None:
-            self._notes.append(
-                f'warm-up: {self._window.count} of {self._window.min_frames} frames '
-                'for the domain shift'
+        else:
+            embedding = observation.embedding
+            if embedding is not None and not np.isfinite(embedding).all():
+                self._ignored += 1
+                self._notes.append(f'embedding is not finite, {self._ignored} ignored so far')
+                embedding = None
+            self._shift = self._shift_judge.update(
+                replace(observation, stamp_ns=stamp_ns, embedding=embedding)
             )
-            return
-        self._values['domain_shift'], self._nearest = self._reference.measure(mean)
+            if self._shift.value is None:
+                self._notes.append(WARM_UP)
+        self._values['domain_shift'] = self._shift.value
 
     def _measure_latency(self, observation: Observation, stamp_ns: int) -> None:
         if observation.latency_s is not None and isfinite(observation.latency_s):
@@ -312,7 +350,10 @@ class Monitor:
             return
         hysteresis = self._hysteresis[name]
         since_ns = hysteresis.since_ns
-        active = hysteresis.update(self._values[name], stamp_ns)
+        value = self._values[name]
+        if name == 'domain_shift' and self._tests_sequentially(self.config):
+            value = self._shift.evidence
+        active = hysteresis.update(value, stamp_ns)
         if active and since_ns is None:
             self._note_transition(name, stamp_ns, self._text(name), raised=True)
         elif not active and since_ns is not None:
@@ -346,13 +387,18 @@ class Monitor:
             ood_area=self._values['ood_area'],
             mean_confidence=self._values['low_confidence'],
             domain_shift=self._values['domain_shift'],
-            nearest_domain=self._nearest,
+            nearest_domain=self._shift.domain,
             latency_s=self._values['latency'],
             warnings=warnings,
             regions=self._area.regions,
             dismissed=self._area.dismissed,
             transitions=transitions,
             notes=tuple(notes),
+            shift_evidence=self._shift.evidence,
+            moved=self._shift.moved,
+            indicators=self._shift.indicators,
+            bundle=self._label,
+            overridden=self.config.overridden,
         )
 
     def _warning(self, name: str) -> Warning_:
@@ -383,10 +429,12 @@ class Monitor:
         if name == 'ood_area':
             details = (where, str(box), *_about(self._area.regions[0])) if box else ()
             where = self._region.name
-        if name == 'domain_shift' and self._nearest:
-            details = (f'nearest domain {self._nearest}',)
+        moved: tuple[str, ...] = ()
+        if name == 'domain_shift':
+            details, moved = _about_shift(self._shift), self._shift.moved
         value = self._values[name]
-        return describe(name, value, self._hysteresis[name], where=where, details=details)
+        hysteresis = self._hysteresis[name]
+        return describe(name, value, hysteresis, where=where, details=details, moved=moved)
 
 
 def _about(region: Region) -> tuple[str, ...]:
@@ -397,5 +445,10 @@ def _about(region: Region) -> tuple[str, ...]:
     return (f'taken for {region.predicted}', f'in view for {region.age_s:.1f} s', *sure)
 
 
-def _window(config: MonitorConfig) -> WindowMean:
-    return WindowMean(config.shift_window_s, min_frames=config.shift_min_frames)
+def _about_shift(shift: DomainShift) -> tuple[str, ...]:
+    """Say what the warning rests on, and the domain that is the least strange."""
+    evidence = shift.evidence
+    return (
+        *(() if evidence is None else (f'evidence {evidence:.1f}x its threshold',)),
+        *(() if shift.domain is None else (f'nearest domain {shift.domain}',)),
+    )

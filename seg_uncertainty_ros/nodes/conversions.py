@@ -19,6 +19,7 @@ from seg_uncertainty_ros.encodings import decode_message
 from seg_uncertainty_ros.encodings import decodes_without_cv_bridge
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.frames import scale_intrinsics
+from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
@@ -187,6 +188,23 @@ def embedding_from_image(message: Image) -> NDArray[np.float32]:
         )
         raise FrameError(msg)
     return plane_from_image(message)[0]
+
+
+def image_statistics_message(statistics: ImageStatistics, header: Header) -> Image:
+    """Return the fields in their order, as ``embedding_message`` does."""
+    return embedding_message(np.array(statistics, np.float32), header)
+
+
+def image_statistics_from_image(message: Image) -> ImageStatistics:
+    """Return the statistics of ``image_statistics_message``; raises ``FrameError``."""
+    size = len(ImageStatistics._fields)
+    if (message.encoding, message.height, message.width) != ('32FC1', 1, size):
+        msg = (
+            f'image_statistics: {message.height} x {message.width} of '
+            f'{message.encoding[:40]!r}, expected 1 x {size} of 32FC1'
+        )
+        raise FrameError(msg)
+    return ImageStatistics(*plane_from_image(message)[0].tolist())
 
 
 def scaled_camera_info(info: CameraInfo, header: Header, height: int, width: int) -> CameraInfo:

@@ -37,6 +37,8 @@ from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.running import exit_with
+from seg_uncertainty_ros.shift.loading import describe_reference
+from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +58,7 @@ except ImportError:
 
 PLANES = ('mask', 'confidence', 'anomaly', 'embedding')
 DISPERSION = 'dispersion'
+IMAGE_STATISTICS = 'image_statistics'
 FROM_BUNDLE = -1.0
 TICK_S = 0.1
 CLOCK_SKEW_S = 0.05
@@ -191,7 +194,7 @@ PARAMETERS = (
     Parameter(
         'shift_window',
         _DEFAULTS.shift_window_s,
-        'Seconds of images that the domain shift looks at.',
+        'Seconds of images that the domain shift looks at, where the reference does not say.',
         minimum=0.1,
         maximum=3600.0,
         applied='live',
@@ -257,8 +260,8 @@ class MonitorNode(ManagedNode):
         self._timer: Any = None
         self._jumps: Any = None
         self._last_stamp_ns: int | None = None
-        self._stamps = ExactStamps(PLANES, optional=(DISPERSION,))
-        self._judged = self._with_probability = 0
+        self._stamps = ExactStamps(PLANES, optional=(DISPERSION, IMAGE_STATISTICS))
+        self._judged = self._with_probability = self._with_image = 0
         self._latency_judged = False
         self._reported = 0
         self._complaints = Complaints(self.get_logger().error)
@@ -281,14 +284,24 @@ class MonitorNode(ManagedNode):
         """Load the bundle and take the thresholds."""
         self._bundle = Bundle.load(self.parameters['bundle'] or default_bundle_path())
         self._monitor = self._create_monitor(self.parameters.values)
+        overridden = ', '.join(self._monitor.config.overridden) or 'none'
+        self.get_logger().info(
+            f'bundle {self._bundle.label} from {self._bundle.path}, '
+            f'thresholds overridden by parameters: {overridden}'
+        )
         if self._bundle.segments is None:
             self.get_logger().info('the bundle has no meta model: objects have no probability')
 
     def activate(self) -> None:
         """Listen to the planes."""
         self._start_anew()
-        # Whoever publishes the dispersion makes it for this subscription only.
-        for name in (*PLANES, DISPERSION) if self._bundle.segments else PLANES:
+        # Whoever publishes what is optional makes it for this subscription only.
+        names = [*PLANES]
+        if self._bundle.segments is not None:
+            names.append(DISPERSION)
+        if isinstance(self._bundle.reference, ShiftReference):
+            names.append(IMAGE_STATISTICS)
+        for name in names:
             self._inputs.append(
                 self.create_subscription(
                     Image,
@@ -344,14 +357,7 @@ class MonitorNode(ManagedNode):
             self._monitor.configure(config_from(values))
 
     def _create_monitor(self, values: Mapping[str, Any]) -> Monitor:
-        bundle = self._bundle
-        return Monitor(
-            config_from(values),
-            bundle.classes,
-            bundle.thresholds,
-            bundle.reference,
-            bundle.segments,
-        )
+        return Monitor.of(self._bundle, config_from(values))
 
     # Input
 
@@ -373,6 +379,7 @@ class MonitorNode(ManagedNode):
         else:
             self._judged += 1
             self._with_probability += DISPERSION in planes
+            self._with_image += IMAGE_STATISTICS in planes
             self._tell(assessment, planes['mask'].header)
 
     def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
@@ -393,6 +400,9 @@ class MonitorNode(ManagedNode):
                 latency_s=max(0.0, latency_s) if plausible else None,
                 dispersion=conversions.dispersion_from_image(planes[DISPERSION])
                 if DISPERSION in planes
+                else None,
+                image_statistics=conversions.image_statistics_from_image(planes[IMAGE_STATISTICS])
+                if IMAGE_STATISTICS in planes
                 else None,
             )
         )
@@ -501,16 +511,23 @@ class MonitorNode(ManagedNode):
             'state': self.state,
             'judged': self._judged,
             'judged_with_dispersion': self._with_probability,
+            'judged_with_image_statistics': self._with_image,
             'incomplete': self._stamps.incomplete,
             'rejected': self._complaints.count,
             'last_rejection': self._complaints.last or 'none',
         }
+        if self._bundle is not None:
+            values['bundle'] = self._bundle.label
+            values['reference'] = describe_reference(self._bundle.reference)
         if assessment is not None:
             values |= {
+                'thresholds_overridden': ', '.join(assessment.overridden) or 'none',
                 'trust': assessment.state,
                 'ood_area': _number(assessment.ood_area),
                 'mean_confidence': _number(assessment.mean_confidence),
                 'domain_shift': _number(assessment.domain_shift),
+                'shift_evidence': _number(assessment.shift_evidence),
+                'moved': ', '.join(assessment.moved) or 'nothing',
                 'nearest_domain': assessment.nearest_domain,
                 'latency_s': _number(assessment.latency_s),
                 'latency_judged': self._latency_judged or 'no: stamps are from another clock',

@@ -34,6 +34,7 @@ TOPICS = (
     ('segmentation/anomaly', Image),
     ('segmentation/embedding', Image),
     ('segmentation/dispersion', Image),
+    ('segmentation/image_statistics', Image),
     ('monitor/ood_area', Float32),
     ('monitor/domain_shift', Float32),
     ('monitor/state', String),

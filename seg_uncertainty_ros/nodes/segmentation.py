@@ -96,6 +96,9 @@ PARAMETERS = (
     ),
 )
 
+# Outputs that a result may lack, under the names of its fields.
+OPTIONAL = ('dispersion', 'image_statistics')
+
 # Without an image for this long the diagnostics warn (s).
 SILENCE_S = 2.0
 
@@ -134,6 +137,7 @@ class SegmentationNode(ManagedNode):
                 ('anomaly', self._make_anomaly),
                 ('embedding', self._make_embedding),
                 ('dispersion', self._make_dispersion),
+                ('image_statistics', self._make_image_statistics),
                 ('overlay', self._make_overlay),
                 ('color_mask', self._make_color_mask),
             )
@@ -284,7 +288,7 @@ class SegmentationNode(ManagedNode):
             frame = conversions.frame_from_image(message)
         result = self._pipeline.process(frame)
         for name, output in self._outputs.items():
-            if name == 'dispersion' and result.dispersion is None:
+            if name in OPTIONAL and getattr(result, name) is None:
                 continue
             if output.publisher.get_subscription_count():
                 output.publisher.publish(output.make(frame, result, message.header))
@@ -329,6 +333,9 @@ class SegmentationNode(ManagedNode):
 
     def _make_dispersion(self, _frame: Frame, result: Result, header: Header) -> Image:
         return conversions.image_message(result.dispersion, header)
+
+    def _make_image_statistics(self, _frame: Frame, result: Result, header: Header) -> Image:
+        return conversions.image_statistics_message(result.image_statistics, header)
 
     def _make_overlay(self, frame: Frame, result: Result, header: Header) -> Image:
         return conversions.image_message(
@@ -384,7 +391,7 @@ class SegmentationNode(ManagedNode):
         }
         if (pipeline := self._pipeline) is not None:
             bundle = pipeline.bundle
-            values['bundle'] = f'{bundle.name} {bundle.version} {bundle.digest[:12]}'
+            values['bundle'] = bundle.label
             values['anomaly_score'] = pipeline.anomaly_score
         for name in (*self._outputs, 'camera_info'):
             values[f'published_{name}'] = self._published[name]

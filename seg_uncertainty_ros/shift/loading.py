@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Read a reference of either format."""
+"""Read a reference of either format, and say what it is."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ def load_reference(path: Path) -> Reference | ShiftReference:
         # The first format's reader says what is wrong with the file.
         second = False
     return ShiftReference.load(path) if second else Reference.load(path)
+
+
+def describe_reference(reference: Reference | ShiftReference | None) -> str:
+    """Say in one line what a reference rests on."""
+    if reference is None:
+        return 'none: no domain shift can be told'
+    text = f'{reference.size} dimensions; domains {", ".join(reference.names)}'
+    if isinstance(reference, ShiftReference):
+        text += f'; windows of {reference.window_s:g} s, {reference.hours:.3g} h of drives'
+        text += f'; {reference.test.describe() if reference.test else "no sequential test"}'
+    return text

@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""How unfamiliar the last seconds are, by a reference of either format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from typing import Protocol
+
+import numpy as np
+
+from seg_uncertainty_ros.shift.indicators import INDICATORS
+from seg_uncertainty_ros.shift.indicators import frame_statistics
+from seg_uncertainty_ros.shift.online import ShiftEvaluator
+from seg_uncertainty_ros.shift.online import Window
+from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seg_uncertainty_ros.monitor.assessment import Observation
+    from seg_uncertainty_ros.monitor.config import MonitorConfig
+    from seg_uncertainty_ros.shift.online import ShiftAssessment
+    from seg_uncertainty_ros.shift.reference import Reference
+
+WARM_UP = 'warm-up: the window of the domain shift is not full'
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """``value`` of an indicator over the window; ``ratio`` to its in-distribution bound."""
+
+    value: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class DomainShift:
+    """What the last seconds say of the domain.
+
+    value:      1.0 = in-distribution bound; None while no window is full.
+    evidence:   of the sequential test: an alarm begins at 1.0 and lasts until 0; None without a
+                test, or without a value.
+    domain:     the nearest one.
+    moved:      what moved and whereto, in words, the most first; nothing while all is in bounds.
+    indicators: by name; those that are known.
+    """
+
+    value: float | None = None
+    evidence: float | None = None
+    domain: str | None = None
+    moved: tuple[str, ...] = ()
+    indicators: Mapping[str, Indicator] = field(default_factory=dict)
+
+
+class ShiftJudge(Protocol):
+    """Takes one observation after the other; stamps never go back."""
+
+    def update(self, observation: Observation) -> DomainShift:
+        """Judge an observation whose embedding is finite, or None."""
+
+    def reset(self) -> None:
+        """Forget every observation."""
+
+
+class EmbeddingJudge:
+    """By a reference of format 1: the distance of the window's mean embedding."""
+
+    def __init__(self, reference: Reference, window_s: float, min_frames: int) -> None:
+        self._reference = reference
+        self._window = Window(window_s, min_frames)
+
+    def update(self, observation: Observation) -> DomainShift:
+        """Judge an observation."""
+        mean = self._window.update(observation.embedding, observation.stamp_ns)
+        if mean is None:
+            return DomainShift()
+        value, domain = self._reference.measure(mean)
+        return DomainShift(value, domain=domain)
+
+    def reset(self) -> None:
+        """Forget every observation."""
+        self._window.reset()
+
+
+class IndicatorJudge:
+    """By a reference of format 2: all indicators, and its sequential test if it has one."""
+
+    def __init__(self, reference: ShiftReference) -> None:
+        self._evaluator = ShiftEvaluator(reference)
+
+    def update(self, observation: Observation) -> DomainShift:
+        """Judge an observation."""
+        frame = frame_statistics(
+            observation.stamp_ns,
+            observation.mask,
+            observation.confidence,
+            observation.anomaly,
+            observation.embedding,
+            classes=self._evaluator.reference.classes,
+        )
+        found = self._evaluator.update(replace(frame, image=observation.image_statistics))
+        if found.shift is None:
+            return DomainShift(domain=found.domain)
+        beyond = max(found.shift, found.cusum or 0.0) >= 1.0
+        return DomainShift(
+            value=found.shift,
+            evidence=found.cusum,
+            domain=found.domain,
+            moved=tuple(found.explain()) if beyond else (),
+            indicators=_indicators(found),
+        )
+
+    def reset(self) -> None:
+        """Forget every observation and the evidence."""
+        self._evaluator.reset()
+
+
+def shift_judge(
+    reference: Reference | ShiftReference | None, config: MonitorConfig
+) -> ShiftJudge | None:
+    """Return what judges by a reference; one of format 2 brings its window along."""
+    if reference is None:
+        return None
+    if isinstance(reference, ShiftReference):
+        return IndicatorJudge(reference)
+    return EmbeddingJudge(reference, config.shift_window_s, config.shift_min_frames)
+
+
+def _indicators(found: ShiftAssessment) -> dict[str, Indicator]:
+    """Four digits, as they are written into every message of the state."""
+    return {
+        name: Indicator(float(f'{value:.4g}'), float(f'{ratio:.4g}'))
+        for name, value, ratio in zip(INDICATORS, found.values, found.ratios, strict=True)
+        if not np.isnan(value)
+    }
