@@ -18,11 +18,13 @@ from rosbags.highlevel import AnyReader
 from seg_uncertainty_ros import __version__
 from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.cli.demo import judge_demo
+from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.procedural.spec import DEMO_FOG
 from seg_uncertainty_ros.procedural.spec import DEMO_UNKNOWN
 from seg_uncertainty_ros.recordings import open_source
 from seg_uncertainty_ros.segments.meta import LinearModel
 from seg_uncertainty_ros.segments.meta import MetaModel
+from seg_uncertainty_ros.shift.image_statistics import image_statistics
 
 DRIVE = 'procedural:seed=3,width=160,height=96,duration=1,rate=5'
 
@@ -58,6 +60,18 @@ def test_info_shows_the_bundle(bundle, capsys):
     assert f'{bundle.name} {bundle.version}' in text
     for name in (*bundle.score_names, *bundle.thresholds):
         assert name in text
+
+
+def test_info_says_what_a_reference_rests_on(bundle, shift_reference, tmp_path, capsys):
+    path = shutil.copytree(bundle.path, tmp_path / 'bundle')
+    for reference, words in (
+        (shift_reference, 'domains town; windows of 2 s, 0.0439 h of drives; a false alarm every'),
+        (replace(shift_reference, test=None), '0.0439 h of drives; no sequential test'),
+        (None, 'none: no domain shift can be told'),
+    ):
+        replace(bundle, path=path, reference=reference).write()
+        assert main(['info', str(path)]) == 0
+        assert words in capsys.readouterr().out
 
 
 def test_infer_writes_masks_and_raw_scores(bundle, tmp_path, capsys):
@@ -110,7 +124,7 @@ def test_summary_lies_in_the_bag_or_beside_the_single_file(tmp_path):
         assert json.loads((tmp_path / summary).read_text())['frames']['processed'] == 1
 
 
-def test_replay_writes_every_frame(tmp_path):
+def test_replay_writes_every_frame(bundle, tmp_path):
     out = tmp_path / 'bag'
     assert main(['replay', DRIVE, '--out', str(out)]) == 0
     summary = json.loads((out / 'summary.json').read_text())
@@ -125,6 +139,11 @@ def test_replay_writes_every_frame(tmp_path):
         assert open_source(out, topic=f'/segmentation/{name}').frame_count == 5
     with AnyReader([out]) as bag:
         counts = {topic: info.msgcount for topic, info in bag.topics.items()}
+        topics = [x for x in bag.connections if x.topic == '/segmentation/image_statistics']
+        images = [bag.deserialize(data, x.msgtype) for x, _, data in bag.messages(topics)]
+    for frame, image in zip(open_source(DRIVE), images, strict=True):
+        taken = network_input(frame.image, bundle.geometry)
+        np.testing.assert_allclose(image.data.view('<f4'), image_statistics(taken), rtol=1e-5)
     assert counts['/monitor/state'] == counts['/monitor/ood_area'] == counts['/diagnostics'] == 5
 
 

@@ -421,6 +421,9 @@ def test_domain_shift_is_another_warning_and_warms_up(reference):
     first = drive.run(0.2)
     assert first.domain_shift is None
     assert first.notes == (WARM_UP,)
+    unfamiliar = Drive(reference, MonitorConfig().with_values({'domain_shift.hold_on_s': 0.0}))
+    assert unfamiliar.run(1.4, shift=50.0).domain_shift is None, 'the window is not full'
+    assert [w.name for w in unfamiliar.run(0.5, shift=50.0).warnings] == ['domain_shift']
     assert 0 < drive.run(2.0).domain_shift < 1.5
     drive.transitions.clear()
     shifted = drive.run(5.0, shift=4.0)

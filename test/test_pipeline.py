@@ -17,11 +17,14 @@ from seg_uncertainty_ros.bundle import MANIFEST
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.pipeline import PipelineError
+from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.procedural import parse_drive
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.outputs import GraphError
+from seg_uncertainty_ros.shift.image_statistics import image_statistics
 
 
 @pytest.fixture(scope='module')
@@ -117,6 +120,14 @@ def test_dispersion_is_the_raw_scores_at_the_size_of_the_logits(bundle, street, 
         assert pipeline.process(Frame(street.image, 1)).dispersion is None
     with pytest.raises(PipelineError, match=r"dispersion: 'odd' is none of .*entropy"):
         Pipeline(bundle, dispersion=('odd',))
+
+
+def test_image_statistics_are_those_of_what_the_network_took(bundle, street, pipeline):
+    statistics = pipeline.process(Frame(street.image, 1)).image_statistics
+    assert statistics == image_statistics(network_input(street.image, bundle.geometry))
+    darker = pipeline.process(Frame(street.image // 2, 1)).image_statistics
+    assert darker.brightness == pytest.approx(statistics.brightness / 2, abs=0.01)
+    assert Observation.of(pipeline.process(Frame(street.image, 1)), 1).image_statistics
 
 
 def test_score_changes_while_running(pipeline, street):

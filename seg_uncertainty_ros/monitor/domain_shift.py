@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.shift.reference import Reference
 
 WARM_UP = 'warm-up: the window of the domain shift is not full'
+MAX_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class IndicatorJudge:
             value=found.shift,
             evidence=found.cusum,
             domain=found.domain,
-            moved=tuple(found.explain()) if beyond else (),
+            moved=_moved(found) if beyond else (),
             indicators=_indicators(found),
         )
 
@@ -128,6 +129,16 @@ def shift_judge(
     if isinstance(reference, ShiftReference):
         return IndicatorJudge(reference)
     return EmbeddingJudge(reference, config.shift_window_s, config.shift_min_frames)
+
+
+def _moved(found: ShiftAssessment) -> tuple[str, ...]:
+    """Return words for the image, and one number for the outputs: the others repeat it."""
+    said = found.explain(len(INDICATORS))
+    words = [text for text in said if ' -> ' not in text]
+    numbers = [text for text in said if ' -> ' in text]
+    # Of the numbers, the mean confidence is the one that everybody reads the same way.
+    numbers.sort(key=lambda text: not text.startswith('confidence '))
+    return (*words[:MAX_WORDS], *numbers[:1])
 
 
 def _indicators(found: ShiftAssessment) -> dict[str, Indicator]:

@@ -33,6 +33,7 @@ from seg_uncertainty_ros.nodes.processes import NodeProcesses
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.resources import config_file
 from seg_uncertainty_ros.resources import resource_file
+from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 
 HEADER = Header(stamp=Time(sec=3, nanosec=4), frame_id='front')
 
@@ -89,6 +90,16 @@ def test_embedding_message_and_back():
         conversions.embedding_from_image(
             conversions.image_message(np.zeros((4, 5), np.float32), HEADER)
         )
+
+
+def test_image_statistics_message_and_back():
+    statistics = ImageStatistics(0.5, 0.25, -1.5, 0.125, 0.75, 0.0, 1.0, 0.0)
+    message = conversions.image_statistics_message(statistics, HEADER)
+    assert (message.height, message.width, message.encoding) == (1, 8, '32FC1')
+    assert message.header == HEADER
+    assert conversions.image_statistics_from_image(message) == statistics
+    with pytest.raises(FrameError, match="image_statistics: 1 x 7 of '32FC1', expected 1 x 8"):
+        conversions.image_statistics_from_image(conversions.embedding_message(range(7), HEADER))
 
 
 def test_camera_info_of_a_crop_projects_points_where_the_resized_crop_shows_them():

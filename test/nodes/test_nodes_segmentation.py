@@ -33,6 +33,7 @@ from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.nodes import segmentation
 from seg_uncertainty_ros.nodes.conversions import embedding_from_image
 from seg_uncertainty_ros.nodes.conversions import image_message
+from seg_uncertainty_ros.nodes.conversions import image_statistics_from_image
 from seg_uncertainty_ros.nodes.conversions import plane_from_image
 from seg_uncertainty_ros.nodes.segmentation import SegmentationNode
 from seg_uncertainty_ros.pipeline import Pipeline
@@ -114,7 +115,8 @@ def test_computes_only_what_is_subscribed(graph, bundle_path, pixels, message, m
     publish_until(publisher, message, masks, 3)
     _, values = graph.status(FRAMES, lambda v: int(v['processed']) >= 3)
     assert int(values['published_mask']) >= 3
-    idle = ('confidence', 'anomaly', 'embedding', 'overlay', 'color_mask', 'camera_info')
+    idle = ('confidence', 'anomaly', 'embedding', 'image_statistics')
+    idle += ('overlay', 'color_mask', 'camera_info')
     assert {name: values[f'published_{name}'] for name in idle} == dict.fromkeys(idle, '0')
     assert drawn == []
 
@@ -143,7 +145,7 @@ def test_network_size_float_anomaly_embedding_and_camera_info(graph, bundle_path
         plane_size='network',
         anomaly_encoding='32FC1',
     )
-    names = ('mask', 'anomaly', 'embedding')
+    names = ('mask', 'anomaly', 'embedding', 'image_statistics')
     inboxes = {name: graph.subscribe(Image, f'/segmentation/{name}') for name in names}
     infos = graph.subscribe(CameraInfo, '/segmentation/camera_info')
     for name in (*names, 'camera_info'):
@@ -153,13 +155,15 @@ def test_network_size_float_anomaly_embedding_and_camera_info(graph, bundle_path
     graph.publisher(CameraInfo, '/camera_info').publish(info)
     publisher = graph.publisher(Image, '/image')
     publish_until(publisher, make_image(pixels), infos, 1)
-    mask, anomaly, embedding = (inboxes[name].wait() for name in names)
+    mask, anomaly, embedding, statistics = (inboxes[name].wait() for name in names)
     assert (mask.height, mask.width) == (rows, columns)
     assert anomaly.encoding == '32FC1'
     assert 0.0 <= plane_from_image(anomaly).min() <= plane_from_image(anomaly).max() <= 1.0
-    expected = Pipeline(bundle).process(Frame(pixels, 0)).embedding
-    np.testing.assert_allclose(embedding_from_image(embedding), expected, rtol=1e-5)
-    assert embedding.header == mask.header
+    expected = Pipeline(bundle).process(Frame(pixels, 0))
+    np.testing.assert_allclose(embedding_from_image(embedding), expected.embedding, rtol=1e-5)
+    sent = image_statistics_from_image(statistics)
+    np.testing.assert_allclose(sent, expected.image_statistics, rtol=1e-5)
+    assert embedding.header == statistics.header == mask.header
     scaled = infos[-1]
     assert (scaled.height, scaled.width) == (rows, columns)
     # The principal point was the middle of the image and must remain it.
