@@ -70,6 +70,7 @@ def calibrate(
     drives: Sequence[ObservedDrive],
     *,
     ert_h: float | None = ERT_H,
+    sequential: bool = False,
     domain: str = 'own drives',
     config: MonitorConfig | None = None,
     seed: int = 0,
@@ -82,6 +83,8 @@ def calibrate(
         drives: usual ones.
         ert_h: hours between false alarms of each warning; None for the bounds of the domain
             alone, the other thresholds are the bundle's.
+        sequential: the alarm of the domain is that of a sequential test, which sums up what is
+            beyond the bound: it finds smaller shifts that last, later. Otherwise it is a level.
         domain: name of the domain.
         config: of the monitor, whose hold times count.
         seed: of the bootstrap.
@@ -98,7 +101,7 @@ def calibrate(
             {domain: [piece.frames for piece in pieces]}, progress=progress
         )
         held_out = held_out_shift(reference, drives, jump_s=config.jump_s, progress=progress)
-        test = None if ert_h is None else _fit_test(held_out, ert_h, seed)
+        test = _fit_test(held_out, ert_h, seed) if sequential and ert_h is not None else None
     except (ShiftReferenceError, SequentialError) as error:
         raise DriveError(_too_little(drives, error)) from error
     series = {

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 SIMULATED_H = 10.0
 SIMULATIONS = 20
-BLOCK_TIMES = 2.0
-MIN_BLOCK_S = 4.0
+BLOCK_TIMES = 5.0
+MIN_BLOCK_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def alarms(series: Series, limits: Limits) -> list[float]:
 def false_alarms(drives: Sequence[Series], limits: Limits, *, seed: int = 0) -> FalseAlarms:
     """Recombine drives in blocks longer than their values are correlated, and count alarms.
 
-    One value a second, the one nearest to an alarm. Stationary bootstrap (Politis and Romano,
-    1994). Values that no drive reached do not occur: it says nothing of rarer ones.
+    One value a second, the one nearest to an alarm; none where two blocks meet, for what follows
+    there lasts in no drive. Stationary bootstrap (Politis and Romano, 1994). Values that no drive
+    reached do not occur: it says nothing of rarer ones.
     """
     sign = -1.0 if limits.below else 1.0
     steps = [
@@ -96,4 +97,4 @@ def _recombine(
     begun = np.maximum.accumulate(np.where(anew, position, 0))
     origin = rng.integers(len(pooled), size=count)[begun]
     inside = (origin - starts[origin] + position - begun) % lengths[origin]
-    return pooled[starts[origin] + inside]
+    return np.where(anew, np.nan, pooled[starts[origin] + inside])

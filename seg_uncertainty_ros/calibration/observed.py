@@ -15,7 +15,6 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.monitor.monitor import Monitor
-from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.shift.indicators import frame_statistics
 
 if TYPE_CHECKING:
@@ -95,17 +94,15 @@ def observe_drive(
         assessment = monitor.update(Observation.of(result, frame.stamp_ns))
         areas.append(assessment.ood_area)
         confidences.append(assessment.mean_confidence)
-        statistics.append(
-            frame_statistics(
-                frame.stamp_ns,
-                result.mask,
-                result.confidence,
-                result.anomaly,
-                result.embedding,
-                network_input(frame.image, bundle.geometry),
-                classes=len(bundle.classes),
-            )
+        measured = frame_statistics(
+            frame.stamp_ns,
+            result.mask,
+            result.confidence,
+            result.anomaly,
+            result.embedding,
+            classes=len(bundle.classes),
         )
+        statistics.append(replace(measured, image=result.image_statistics))
     if not statistics:
         msg = f'{name}: not one frame can be read'
         raise DriveError(msg)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 STEP_S = 1.0
 MIN_BLOCK_S = 2.0
 MIN_PEAKS, MAX_PEAKS = 5, 50
-RESAMPLES = 400
+"""Of the tail; more where the data bear out the period."""
+RESAMPLES = 200
 
 
 class ReturnLevelError(SegUncertaintyError):
@@ -117,7 +118,7 @@ def return_level(
         hours=hours,
         block_s=block_s,
         blocks=blocks,
-        peaks=_peaks(len(highest)),
+        peaks=_peaks(len(highest), period_h, hours),
     )
 
 
@@ -146,8 +147,10 @@ def maxima(series: Series, block_s: float) -> NDArray[np.float64]:
     return np.maximum.reduceat(series.values[known], first)
 
 
-def _peaks(blocks: int) -> int:
-    return int(np.clip(blocks // 2, MIN_PEAKS, MAX_PEAKS))
+def _peaks(blocks: int, period_h: float, hours: float) -> int:
+    """Return how many of the highest blocks make the tail; the level lies above its beginning."""
+    most = max(MAX_PEAKS, round(2 * hours / period_h))
+    return min(max(min(blocks // 2, most), MIN_PEAKS), blocks - 1)
 
 
 def _level(highest: NDArray[np.float64], period_h: float, hours: float) -> float:
@@ -157,7 +160,7 @@ def _level(highest: NDArray[np.float64], period_h: float, hours: float) -> float
     probability (1 + x / n s)^-n, which is exact for an exponential tail whose mean is known from
     n peaks only.
     """
-    peaks = min(_peaks(len(highest)), len(highest) - 1)
+    peaks = _peaks(len(highest), period_h, hours)
     ordered = np.sort(highest)
     threshold, excess = ordered[-peaks - 1], ordered[-peaks:] - ordered[-peaks - 1]
     factor = max(peaks * period_h / hours, 1.0) ** (1 / peaks) - 1

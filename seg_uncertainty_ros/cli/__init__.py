@@ -18,6 +18,7 @@ from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
 from seg_uncertainty_ros.cli import perturb
 from seg_uncertainty_ros.cli import replay
+from seg_uncertainty_ros.cli import shift_report
 from seg_uncertainty_ros.cli import train
 from seg_uncertainty_ros.errors import SegUncertaintyError
 
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         evaluate,
         calibrate,
         calibrate_scores,
+        shift_report,
         train,
         fit_segments,
         fit_novelty,

@@ -62,6 +62,11 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         help='for a minute or less: no rate of false alarms, thresholds well beyond these drives',
     )
     parser.add_argument(
+        '--sequential',
+        action='store_true',
+        help='sum up what is beyond the bound of the domain: finds small ones that last, later',
+    )
+    parser.add_argument(
         '--domain', default='own drives', help='what the monitor calls them (default: %(default)s)'
     )
     parser.add_argument('--topic', help='image topic of bags that have several')
@@ -73,6 +78,9 @@ def run(options: argparse.Namespace) -> int:
     hours = options.hours_between_false_alarms
     if not (isfinite(hours) and hours > 0):
         msg = f'--hours-between-false-alarms: {hours}, expected a positive number'
+        raise CommandError(msg)
+    if options.sequential and options.without_rate:
+        msg = '--sequential: a sequential test needs a rate, not --without-rate'
         raise CommandError(msg)
     if options.seed < 0:
         msg = f'--seed: {options.seed}, expected at least 0'
@@ -102,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
         bundle,
         drives,
         ert_h=None if options.without_rate else hours,
+        sequential=options.sequential,
         domain=options.domain,
         seed=options.seed,
         progress=True,
