@@ -30,9 +30,7 @@ START_S, END_S, GRACE_S = 1.5, 6.0, 1.0
 def raised(pipeline, drive):
     """Return (name, seconds since the start) of every warning that a drive raises."""
     bundle = pipeline.bundle
-    monitor = Monitor(
-        MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference, bundle.segments
-    )
+    monitor = Monitor.of(bundle, MonitorConfig())
     found = []
     for index, rendered in enumerate(drive):
         stamp_ns = drive.stamp_ns(index)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from time import perf_counter
+from time import thread_time
 from types import SimpleNamespace
 
 import cv2
@@ -13,15 +14,21 @@ import numpy as np
 
 from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.monitor.domain_shift import IndicatorJudge
 from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.segments.features import DISPERSION
 from seg_uncertainty_ros.segments.features import feature_names
 from seg_uncertainty_ros.segments.meta import LinearModel
 from seg_uncertainty_ros.segments.meta import MetaModel
+from seg_uncertainty_ros.shift.fitting import fit_shift_reference
+from seg_uncertainty_ros.shift.image_statistics import image_statistics
+from seg_uncertainty_ros.shift.indicators import frame_statistics
 from seg_uncertainty_ros.shift.reference import Reference
 
 NAMES = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car')
 FRAMES = 500
+PERIOD_NS = 33_000_000
+SIZE = 320
 
 
 def meta_model():
@@ -48,12 +55,57 @@ def scene(width, height, rng):
     return mask, rng.integers(100, 255, (height, width), np.uint8), anomaly
 
 
-def run(name, planes, monitor, rng, dispersion=None):
+def fit(planes, image, rng):
+    """Return a reference of all indicators to two domains, with a sequential test."""
+
+    def drive(shift):
+        return [
+            frame_statistics(
+                index * 500_000_000,
+                *planes,
+                rng.normal(shift, 1.0, SIZE),
+                image,
+                classes=len(NAMES),
+            )
+            for index in range(200)
+        ]
+
+    drives = {name: [drive(shift) for _ in range(3)] for name, shift in (('a', 0), ('b', 9))}
+    return fit_shift_reference(drives, ert_h=0.1)
+
+
+def indicators(reference, planes, image, rng):
+    """Print the processor's time for statistics of the image (pipeline) and a window (monitor)."""
+    judge = IndicatorJudge(reference)
+    measured, judged = [], []
+    for index in range(FRAMES):
+        embedding = rng.normal(size=SIZE).astype(np.float32)
+        start = thread_time()
+        statistics = image_statistics(image)
+        between = thread_time()
+        judge.update(
+            Observation(index * PERIOD_NS, *planes, embedding, image_statistics=statistics)
+        )
+        measured.append(between - start)
+        judged.append(thread_time() - between)
+    total = np.add(measured, judged)
+    for name, times, goal in (
+        ('image statistics', measured, '(goal: <= 0.3 ms)'),
+        ('judging a window', judged, ''),
+        ('all indicators', total, '(goal: <= 1 ms)'),
+    ):
+        median, p95 = 1e3 * np.quantile(times, (0.5, 0.95))
+        print(f'{name:24} processor median {median:.2f} ms, p95 {p95:.2f} ms {goal}')
+
+
+def run(name, planes, monitor, rng, dispersion=None, statistics=None):
     """Print median and 95th percentile of an update and of a copy of its three planes."""
     updates, copies = [], []
     for index in range(FRAMES):
-        embedding = rng.normal(size=320).astype(np.float32)
-        observation = Observation(index * 33_000_000, *planes, embedding, 0.05, dispersion)
+        embedding = rng.normal(size=SIZE).astype(np.float32)
+        observation = Observation(
+            index * PERIOD_NS, *planes, embedding, 0.05, dispersion, statistics
+        )
         start = perf_counter()
         monitor.update(observation)
         updates.append(perf_counter() - start)
@@ -62,14 +114,14 @@ def run(name, planes, monitor, rng, dispersion=None):
         copies.append(perf_counter() - start)
     median, p95 = 1e3 * np.quantile(updates, (0.5, 0.95))
     ratio = np.median(updates) / np.median(copies)
-    print(f'{name:22} median {median:.2f} ms, p95 {p95:.2f} ms, {ratio:.0f} x copying the planes')
+    print(f'{name:24} median {median:.2f} ms, p95 {p95:.2f} ms, {ratio:.0f} x copying the planes')
 
 
 def main():
     cv2.setNumThreads(1)
     width, height = (int(text) for text in sys.argv[1:3]) if len(sys.argv) > 2 else (640, 360)
     rng = np.random.default_rng(0)
-    drives = {name: [rng.normal(size=(200, 320)) for _ in range(3)] for name in ('a', 'b')}
+    drives = {name: [rng.normal(size=(200, SIZE)) for _ in range(3)] for name in ('a', 'b')}
     reference = Reference.fit(drives, window=20)
     classes = [SimpleNamespace(name=name) for name in NAMES]
     limits = {
@@ -77,7 +129,7 @@ def main():
         'low_confidence': SimpleNamespace(enter=0.5, exit=0.6),
         'domain_shift': SimpleNamespace(enter=1.5, exit=1.2),
     }
-    print(f'{width}x{height}, {FRAMES} updates, embedding of 320, two domains, one core')
+    print(f'{width}x{height}, {FRAMES} updates, embedding of {SIZE}, two domains, one core')
     scenes = {
         'scene': scene(width, height, rng),
         'noise': tuple(
@@ -89,6 +141,12 @@ def main():
         run(name, planes, Monitor(MonitorConfig(), classes, limits, reference), rng)
         judging = Monitor(MonitorConfig(), classes, limits, reference, meta_model())
         run(f'{name}, objects judged', planes, judging, rng, dispersion)
+    planes = scenes['scene']
+    image = cv2.merge([planes[1], planes[2], planes[1]])
+    shift = fit(planes, image, rng)
+    all_of_it = Monitor(MonitorConfig(), classes, limits, shift, meta_model())
+    run('scene, all indicators', planes, all_of_it, rng, dispersion, image_statistics(image))
+    indicators(shift, planes, image, rng)
 
 
 if __name__ == '__main__':
