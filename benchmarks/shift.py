@@ -298,13 +298,14 @@ few minutes cannot bear out hours: the thresholds rest on an exponential tail, a
 ## Ramps
 
 From severity 0 to 5 within 10 s on Seq05VD at 1 Hz; calibrated on the other two drives.
+None: known drives differ from each other by as much, and a threshold must lie above that.
 
 {delays}
 
 ## One's own camera
 
-`calibrate --without-rate` on the first half of {dashcam} (15 s), false alarms on its second half,
-and ramps on that half at {rate} Hz.
+`calibrate --without-rate` on the first half of {dashcam} (15 s): false alarms on its
+second half, and ramps on that half at {rate} Hz.
 
 {own_rates}
 

@@ -23,8 +23,10 @@ from seg_uncertainty_ros.calibration.held_out import shift_series
 from seg_uncertainty_ros.calibration.judging import false_alarm_rates
 from seg_uncertainty_ros.calibration.judging import limits
 from seg_uncertainty_ros.calibration.judging import ramp_delay
+from seg_uncertainty_ros.calibration.judging import series
 from seg_uncertainty_ros.calibration.observed import DriveError
 from seg_uncertainty_ros.calibration.observed import ObservedDrive
+from seg_uncertainty_ros.calibration.observed import observe_drive
 from seg_uncertainty_ros.calibration.return_level import ReturnLevelError
 from seg_uncertainty_ros.calibration.return_level import Series
 from seg_uncertainty_ros.calibration.return_level import last
@@ -86,11 +88,11 @@ def test_level_of_little_data_is_exceeded_once_in_the_period_on_average():
 def test_what_lasts_is_what_raises_the_alarm_of_the_monitor(hold_s):
     rng = np.random.default_rng(2)
     for _ in range(30):
-        series = Series(np.cumsum(rng.uniform(0.05, 0.6, 60)), rng.random(60))
-        series.values[rng.random(60) < 0.05] = np.nan
-        lasting = last(series, hold_s)
+        drive = Series(np.cumsum(rng.uniform(0.05, 0.6, 60)), rng.random(60))
+        drive.values[rng.random(60) < 0.05] = np.nan
+        lasting = last(drive, hold_s)
         for level in (0.3, 0.6, 0.8):
-            raised = alarms(series, Limits(level, level - 0.1, hold_s, 0.2))
+            raised = alarms(drive, Limits(level, level - 0.1, hold_s, 0.2))
             assert bool(raised) == bool((lasting[np.isfinite(lasting)] >= level).any())
 
 
@@ -148,7 +150,7 @@ def test_a_drive_is_judged_by_the_others_when_it_is_held_out(bundle):
     found = calibrate(bundle, drives)
     own = [np.nanmedian(shift_series(found.reference, drive).values) for drive in drives]
     held_out = held_out_shift(found.reference, drives, jump_s=10.0)
-    medians = [np.nanmedian(series.values) for series in held_out]
+    medians = [np.nanmedian(piece.values) for piece in held_out]
     assert max(medians) > 1.5 * max(own)
 
 
@@ -181,8 +183,7 @@ def test_a_sequential_test_is_fitted_where_it_is_wanted(bundle):
     assert found.reference.test.ert_h == 10.0
     assert calibrate(bundle, drives).reference.test is None
     judged = replace(bundle, reference=found.reference, thresholds=found.thresholds)
-    assert limits(judged, 'domain_shift') == Limits(1.0, 0.0)
-    assert alarms(shift_series(found.reference, observed(30)), limits(judged, 'domain_shift'))
+    assert limits(judged, 'domain_shift') == Limits(1.0, 0.0, 1.0, 2.0, jump_s=10.0)
     ramp = Ramp(5.0, 20.0, 30.0)
     assert ramp_delay(judged, observed(20, shift_after_s=20), ramp)[1] is not None
 
@@ -278,14 +279,23 @@ def test_bundle_of_bags_runs_in_pipeline_and_monitor(calibrated, bundle, capsys)
         calibrated.segments,
     )
     image = cv2.resize(random_scene(7, 240, 320).image, (160, 128))
-    for index in range(6):
-        stamp_ns = (5 + index) * SECOND
-        frame = Frame(image if index < 3 else image // 8, stamp_ns)
-        assessment = monitor.update(Observation.of(pipeline.process(frame), stamp_ns))
-        if index == 2:
-            usual = assessment.domain_shift
-    assert assessment.nearest_domain == 'lab'
-    assert assessment.domain_shift > max(usual, 1.0)
+    frames = [Frame(image if i < 5 else image // 8, (5 + i) * SECOND) for i in range(10)]
+    assessments = [
+        monitor.update(Observation.of(pipeline.process(frame), frame.stamp_ns)) for frame in frames
+    ]
+    assert assessments[-1].nearest_domain == 'lab'
+    assert assessments[-1].domain_shift > max(assessments[4].domain_shift, 1.0)
+    # What the calibration takes for an alarm is what the monitor raises.
+    drive = observe_drive(pipeline, 'dark', frames)
+    for name in ('ood_area', 'low_confidence', 'domain_shift'):
+        raised = [
+            (change.stamp_ns - frames[0].stamp_ns) / SECOND
+            for assessment in assessments
+            for change in assessment.transitions
+            if change.name == name and change.raised
+        ]
+        assert alarms(series(calibrated, drive, name), limits(calibrated, name)) == raised
+        assert raised or name != 'domain_shift'
 
 
 def test_shift_report_of_bags(calibrated, bags, tmp_path, capsys):
@@ -338,8 +348,6 @@ def test_shift_report_refuses(bags, bundle_path, calibrated, tmp_path, capsys):
 
 
 def test_observed_drive_without_frames_is_refused(bundle):
-    from seg_uncertainty_ros.calibration.observed import observe_drive
-
     with pytest.raises(DriveError, match='nothing: not one frame'):
         observe_drive(Pipeline(bundle), 'nothing', [])
 

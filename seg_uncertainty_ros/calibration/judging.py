@@ -64,15 +64,17 @@ def series(bundle: Bundle, drive: ObservedDrive, name: str) -> Series:
 
 
 def limits(bundle: Bundle, name: str, config: MonitorConfig | None = None) -> Limits:
-    """Return when the monitor raises and clears a warning by the thresholds of a bundle."""
+    """Return when the monitor raises and clears a warning by a bundle."""
+    config = config or MonitorConfig()
+    warning, threshold = getattr(config, name), bundle.thresholds[name]
+    enter, leave = threshold.enter, threshold.exit
     if name == 'domain_shift' and bundle.reference.test is not None:
-        return Limits(1.0, 0.0)
-    threshold = bundle.thresholds[name]
-    warning = getattr(config or MonitorConfig(), name)
+        enter, leave = 1.0, 0.0
     return Limits(
-        threshold.enter,
-        threshold.exit,
+        enter,
+        leave,
         warning.hold_on_s,
         warning.hold_off_s,
         below=name == 'low_confidence',
+        jump_s=config.jump_s,
     )
