@@ -61,9 +61,8 @@ class ObservedDrive:
         )
 
     def halves(self) -> tuple[ObservedDrive, ObservedDrive]:
-        """Return the first and the second half in time."""
-        seconds = self.stamps_s
-        middle = int(np.searchsorted(seconds, seconds[-1] / 2, side='right'))
+        """Return the first and the second half of the frames."""
+        middle = len(self.frames) // 2
         return self.part(0, middle), self.part(middle, len(self.frames))
 
     def pieces(self, jump_s: float) -> list[ObservedDrive]:

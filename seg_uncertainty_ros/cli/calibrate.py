@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from dataclasses import field
 from math import isfinite
@@ -21,6 +22,7 @@ from seg_uncertainty_ros.cli.options import add_bundle
 from seg_uncertainty_ros.cli.options import add_command
 from seg_uncertainty_ros.cli.options import new_directory
 from seg_uncertainty_ros.cli.options import progress
+from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.recordings import open_source
 
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
     from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from seg_uncertainty_ros.frames import Frame
+    from seg_uncertainty_ros.recordings import Source
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         msg = f'{min(twice)}: given twice, it would count as two drives'
         raise CommandError(msg)
     bundle = Bundle.load(options.bundle)
-    sources = [open_source(spec, topic=options.topic) for spec in options.drives]
+    sources = open_all(options.drives, options.topic)
     new_directory(options.out)
     pipeline = Pipeline(bundle)
     drives, records = [], []
@@ -120,6 +124,21 @@ def run(options: argparse.Namespace) -> int:
         print(f'{name}: {threshold.enter:g}, until {threshold.exit:g}: {threshold.reason}')
     print(f'{options.out} written')
     return 0
+
+
+def open_all(specs: Sequence[str], topic: str | None) -> list[Source]:
+    """Open drives; say of each that cannot be opened why, not of the first alone."""
+    sources, errors = [], []
+    for spec in specs:
+        try:
+            sources.append(open_source(spec, topic=topic))
+        except SegUncertaintyError as error:
+            errors.append(error)
+    if errors:
+        for error in errors[:-1]:
+            print(f'seg-uncertainty: {error}', file=sys.stderr)
+        raise errors[-1]
+    return sources
 
 
 @dataclass(eq=False)

@@ -14,6 +14,7 @@ from seg_uncertainty_ros.calibration.judging import PEAK
 from seg_uncertainty_ros.calibration.judging import false_alarm_rates
 from seg_uncertainty_ros.calibration.judging import ramp_delay
 from seg_uncertainty_ros.calibration.observed import observe_drive
+from seg_uncertainty_ros.cli.calibrate import open_all
 from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
 from seg_uncertainty_ros.cli.options import new_directory
@@ -87,8 +88,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.fit and not isinstance(bundle.reference, ShiftReference):
         msg = f'{options.reference}: no reference of drives: calibrate it first, or --fit DRIVE...'
         raise CommandError(msg)
-    for spec in (*options.known, *options.fit, *options.sources):
-        open_source(spec, topic=options.topic)
+    open_all((*options.known, *options.fit, *options.sources), options.topic)
     out = new_directory(options.out)
     pipeline = Pipeline(bundle)
     if options.fit:
