@@ -31,8 +31,11 @@ from seg_uncertainty_ros.nodes.monitor import IMAGE_STATISTICS
 from seg_uncertainty_ros.nodes.monitor import PLANES
 from seg_uncertainty_ros.nodes.monitor import MonitorNode
 from seg_uncertainty_ros.nodes.monitor import parse_polygon
+from seg_uncertainty_ros.nodes.segmentation import SegmentationNode
+from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.segments.meta import LinearModel
 from seg_uncertainty_ros.segments.meta import MetaModel
+from seg_uncertainty_ros.shift.image_statistics import image_statistics
 
 HEIGHT, WIDTH = 90, 160
 TRUST = 'monitor: trust'
@@ -244,6 +247,32 @@ def test_domain_shift_says_what_moved_with_and_without_image_statistics(
     assert 'a false alarm every 0.1 h' in values['reference']
     assert 'ood_area.enter 0.05' in values['thresholds_overridden']
     assert values['rejected'] == '0'
+
+
+def test_image_statistics_come_from_the_segmentation_node(
+    graph, bundle_path, bundle, states, tmp_path, shift_reference
+):
+    path = shutil.copytree(bundle_path, tmp_path / 'bundle')
+    replace(bundle, path=path, reference=shift_reference).write()
+    graph.node(SegmentationNode, bundle=str(path))
+    graph.node(MonitorNode, bundle=str(path), **{**QUIET, 'domain_shift__enabled': True})
+    graph.wait_for_subscribers('/segmentation/image_statistics')
+    camera = graph.publisher(Image, '/image')
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    second = START_S
+
+    def show():
+        nonlocal second
+        second += 0.5
+        header = Header(stamp=time_of(second), frame_id='front')
+        camera.publish(image_message(pixels, header))
+        time.sleep(0.05)
+
+    content = wait_state(states, lambda c: 'brightness' in c['indicators'], show)
+    expected = image_statistics(network_input(pixels, bundle.geometry))
+    for name in ('brightness', 'sharpness', 'noise'):
+        value = content['indicators'][name]['value']
+        assert value == pytest.approx(getattr(expected, name), rel=1e-3)
 
 
 def test_regions_come_as_detections(graph, bundle_path, bundle, states):
