@@ -81,8 +81,8 @@ def calibrate(
     Args:
         bundle: that the drives were observed with.
         drives: usual ones.
-        ert_h: hours between false alarms of each warning; None for the bounds of the domain
-            alone, the other thresholds are the bundle's.
+        ert_h: hours between false alarms of each warning; None for thresholds well beyond the
+            drives, and not nearer than the bundle's, without a rate.
         sequential: the alarm of the domain is that of a sequential test, which sums up what is
             beyond the bound: it finds smaller shifts that last, later. Otherwise it is a level.
         domain: name of the domain.
@@ -197,10 +197,16 @@ def _limits(
         'low_confidence': (confidence, confidence + max(0.25 * (usual - confidence), 0.01)),
         'domain_shift': (shift, max(0.7 * shift, 1.0)),
     }
+    found = {**levels, 'low_confidence': 1 - levels['low_confidence']}
     return {
-        name: Threshold(enter, round(leave, 4), reasons[name])
+        name: Threshold(enter, round(leave, 4), reasons[name] + _bounded(found[name], enter))
         for name, (enter, leave) in limits.items()
     }
+
+
+def _bounded(level: float, enter: float) -> str:
+    """Say where a threshold is not the level that was fitted."""
+    return '' if abs(level - enter) < 1e-3 else f'; {level:.3g} is out of range, {enter:g} is not'
 
 
 def _too_little(drives: Sequence[ObservedDrive], reason: object) -> str:
