@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from reporting import machine
 from reporting import table
+from shifts import CORRUPTIONS
+from shifts import DAY
+from shifts import RECORDINGS
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -31,26 +34,8 @@ from seg_uncertainty_ros.training.vae import fit_graph
 from seg_uncertainty_ros.training.vae import halves
 from seg_uncertainty_ros.training.vae import measure
 
-DAY = {'0006R0': 'train', '0016E5': 'train', 'Seq05VD': 'test'}
 CORRUPTED = 'Seq05VD'
 CONTROL, CONTROL_DRIVE = 'CamVid val, day', '0016E5'
-CORRUPTIONS = (
-    'fog',
-    'night',
-    'rain',
-    'gaussian_noise',
-    'box_blur',
-    'motion_blur',
-    'contrast',
-    'underexposure',
-)
-RECORDINGS = (
-    'dashcam_us_suburb',
-    'highway_us',
-    'cityscapes_seq0000',
-    'cityscapes_seq0003',
-    'cityscapes_seq0005',
-)
 RATE_HZ = 5
 WINDOW_S = 2
 

@@ -16,6 +16,9 @@ import cv2
 import numpy as np
 from reporting import machine
 from reporting import table
+from shifts import CORRUPTIONS
+from shifts import DAY
+from shifts import RECORDINGS
 from tqdm import tqdm
 
 from seg_uncertainty_ros.bundle import Bundle
@@ -37,28 +40,10 @@ from seg_uncertainty_ros.recordings import open_source
 from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 from seg_uncertainty_ros.shift.indicators import FrameStatistics
 
-DAY = {'0006R0': 'train', '0016E5': 'train', 'Seq05VD': 'test'}
 CAMVID_HZ = 30
 VAL = 'camvid_val_15hz'
 DASHCAM = 'dashcam_us_suburb'
 RATE_HZ = 5
-RECORDINGS = (
-    DASHCAM,
-    'highway_us',
-    'cityscapes_seq0000',
-    'cityscapes_seq0003',
-    'cityscapes_seq0005',
-)
-CORRUPTIONS = (
-    'fog',
-    'night',
-    'rain',
-    'gaussian_noise',
-    'box_blur',
-    'motion_blur',
-    'contrast',
-    'underexposure',
-)
 HELD_OUT = 'Seq05VD'
 STILL_GAP_S = 100
 RAMPS = ('fog', 'night')
