@@ -298,8 +298,8 @@ def test_command_evaluate(bundle, fishyscapes, tmp_path, capsys):
         assert line[3].strip() == f'{ap["value"]:.3f} [{ap["low"]:.3f}, {ap["high"]:.3f}]'
         assert values['frames']['10']['true_positive_rate'] is None
     picture = cv2.imread(str(sheet))
-    # A title, and for each image a caption and three tiles of 480 x 240.
-    assert picture.shape == (24 + 3 * (24 + 240), 3 * 480 + 2 * 4, 3)
+    # A title, and for each image a caption and three tiles of 400 x 200.
+    assert picture.shape == (24 + 3 * (24 + 200), 3 * 400 + 2 * 4, 3)
     assert (picture == (255, 0, 255)).all(axis=2).any()
 
 
@@ -309,7 +309,7 @@ def test_contact_sheet_without_the_data(bundle, fishyscapes):
     hidden = contact_sheet(table, table.rows[0], show_data=False)
     assert hidden.shape == shown.shape
     palette = {info.color[::-1] for info in bundle.classes}
-    left = hidden[48 : 48 + 240, :480].reshape(-1, 3)
+    left = hidden[48 : 48 + 200, :400].reshape(-1, 3)
     assert {tuple(int(v) for v in colour) for colour in left} <= palette | {(0, 0, 0)}
     assert (hidden == (255, 0, 255)).all(axis=2).any()
 

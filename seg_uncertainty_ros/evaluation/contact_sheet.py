@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.evaluation.benchmark import OutlierTable
     from seg_uncertainty_ros.evaluation.datasets import Sample
 
-FRAMES = 8
-TILE_WIDTH = 480
+FRAMES = 6
+TILE_WIDTH = 400
 BAR = 24
 GAP = 4
 OUTLIER = (255, 0, 255)
