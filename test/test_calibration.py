@@ -197,9 +197,8 @@ def scenes(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def calibrated(bundle, scenes, tmp_path_factory):
+def calibrated(bundle, scenes, tmp_path_factory, onnx):
     """Return a sharpened copy of the bundle that ships, its calibration and the report."""
-    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 
     root = tmp_path_factory.mktemp('calibrated')
@@ -327,11 +326,10 @@ def test_too_few_pixels(bundle, tmp_path, capsys):
     assert f'about {-(-10 * 100_000 // pixels)} such images' in error
 
 
-def test_a_second_half_that_cannot_be_read(bundle, scenes, tmp_path, capsys):
+def test_a_second_half_that_cannot_be_read(bundle, scenes, tmp_path, capsys, onnx):
     images = few(scenes, tmp_path, IMAGES) / 'images'
     for index in range(IMAGES):
         (images / f'z{index}.png').write_bytes(b'not a PNG')
-    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     arguments = ('--data', images, '--out', tmp_path / 'x', '--keep-temperature')
     assert main(['calibrate-scores', str(bundle.path), *map(str, arguments)]) == 1
     error = capsys.readouterr().err
@@ -365,8 +363,7 @@ def test_missing_label(bundle, scenes, tmp_path, capsys):
     assert 'labels/2.png: missing' in error
 
 
-def test_graph_without_its_calibration(bundle, tmp_path):
-    onnx = pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
+def test_graph_without_its_calibration(bundle, tmp_path, onnx):
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 
     with pytest.raises(GraphError, match='manifest says temperature 3'):
@@ -381,8 +378,7 @@ def test_graph_without_its_calibration(bundle, tmp_path):
         CalibratedGraph(replace(bundle, path=tmp_path))
 
 
-def test_graph_that_cannot_be_run(bundle, tmp_path):
-    onnx = pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
+def test_graph_that_cannot_be_run(bundle, tmp_path, onnx):
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 
     model = onnx.load(bundle.graph)
@@ -410,9 +406,8 @@ def test_layouts_of_labelled_folders(scenes, tmp_path):
     assert not open_images(str(scenes / 'images'), len(CAMVID)).labelled
 
 
-def test_temperature_of_the_shipped_bundle_on_camvid(bundle, data_dir):
+def test_temperature_of_the_shipped_bundle_on_camvid(bundle, data_dir, onnx):
     """What torch once fitted on CamVid val, found again from the ONNX file."""
-    pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
     from seg_uncertainty_ros.evaluation.recalibration import known_pixels
     from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 

@@ -181,8 +181,7 @@ def test_graph_that_is_no_onnx(bundle_path, tmp_path):
         Pipeline(with_graph(bundle_path, tmp_path, b'no graph'))
 
 
-def test_graph_with_other_inputs_and_outputs(bundle_path, tmp_path):
-    onnx = pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
+def test_graph_with_other_inputs_and_outputs(bundle_path, tmp_path, onnx):
     value = onnx.helper.make_tensor_value_info('image', onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node('Identity', ['image'], ['logits'])],
