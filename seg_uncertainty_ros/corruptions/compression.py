@@ -21,9 +21,10 @@ def jpeg(image: Image, quality: float) -> Image:
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
-def pixelate(image: Image, scale: float) -> Image:
-    """Shrink both sides to ``scale`` (0 to 1) of their length and enlarge the pixels again."""
+def pixelate(image: Image, side: float) -> Image:
+    """Merge pixels into larger ones, whose sides are ``side`` pixels (at least 1) long."""
     height, width = image.shape[:2]
-    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    side = max(1.0, side)
+    small = (max(1, round(width / side)), max(1, round(height / side)))
     low = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     return cv2.resize(low, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

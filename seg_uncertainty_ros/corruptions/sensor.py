@@ -28,7 +28,7 @@ def gaussian_noise(image: Image, deviation: float, rng: np.random.Generator) -> 
 
 def shot_noise(image: Image, deviation: float, rng: np.random.Generator) -> Image:
     """Count photons: white is a mean of 1 / ``deviation``^2 of them, ``deviation`` its noise."""
-    photons = deviation**-2
+    photons = max(deviation, 1e-4) ** -2  # NumPy cannot draw any number of photons
     counts = rng.poisson(image * (photons / 255))
     return np.minimum(counts * (255 / photons) + 0.5, 255).astype(np.uint8)
 
@@ -50,12 +50,12 @@ def gamma(image: Image, exponent: float) -> Image:
 
 
 def saturation(image: Image, share: float) -> Image:
-    """Map linearly so that the brightest ``share`` of the pixels saturate.
+    """Map linearly so that the brightest ``share`` of the pixels become as grey as white.
 
-    Pixels that are saturated already do not count, so that any share has an effect.
+    Pixels with a saturated channel do not count, so that any share has an effect.
     """
-    brightest = image.max(axis=2)
-    rest = brightest[brightest < 255]
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    rest = grey[image.max(axis=2) < 255]
     limit = float(np.quantile(rest, 1 - share)) if rest.size else 255.0
     return cv2.convertScaleAbs(image, alpha=255 / max(limit, 1.0))
 

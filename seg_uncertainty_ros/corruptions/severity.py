@@ -71,7 +71,7 @@ def _single(*values: float) -> tuple[tuple[float, ...], ...]:
 def _pixel(image: Image) -> float:
     """Return how long a pixel of ImageNet-C is here: its images are 224 pixels high and wide.
 
-    So a blur looks alike at every resolution.
+    So blurs and large pixels look alike at every resolution.
     """
     return min(image.shape[:2]) / 224
 
@@ -109,7 +109,7 @@ _ALL = (
     Corruption(
         'saturation',
         'bright pixels saturate; their share',
-        _single(0, 0.02, 0.04, 0.08, 0.16, 0.3),
+        _single(0, 0.03, 0.08, 0.16, 0.28, 0.45),
         lambda image, _, share: sensor.saturation(image, share),
     ),
     Corruption(
@@ -235,9 +235,10 @@ _ALL = (
     ),
     Corruption(
         'pixelate',
-        'large pixels [C]; number along a side, in shares',
-        _single(1, 0.6, 0.5, 0.4, 0.3, 0.25),
-        lambda image, _, scale: compression.pixelate(image, scale),
+        'large pixels [C]; their side, pixels of 224',
+        _single(0, *(1 / scale for scale in (0.6, 0.5, 0.4, 0.3, 0.25))),
+        # The pixels of a small image are larger than those of ImageNet-C.
+        lambda image, _, side: compression.pixelate(image, side * max(1.0, _pixel(image))),
     ),
 )
 CORRUPTIONS = {corruption.name: corruption for corruption in _ALL}
