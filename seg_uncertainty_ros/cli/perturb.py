@@ -37,7 +37,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         commands,
         'perturb',
         run,
-        'Write a bag with the images of a recording, corrupted: topic, stamps and frame ids stay.',
+        'Write a bag with the images of a recording, corrupted: topic, stamps and frame ids stay. '
+        f'Their severity is on {SEVERITY_TOPIC}; other topics are left out (ros2 bag convert '
+        'merges bags).',
         'perturb BAG --corruption fog --severity 4 --ramp 5:10 --out BAG2',
     )
     width = max(map(len, CORRUPTIONS))
@@ -84,13 +86,15 @@ def run(options: argparse.Namespace) -> int:
         msg = f'{options.source}: has no frames'
         raise CommandError(msg)
     perturbation = Perturbation(name, ramp, options.seed, first.stamp_ns)
-    count = 0
+    severities = []
     with bag:
         record = perturbation.write(options.out)
         for index, frame in progress(source):
             write_frame(bag, topic, perturbation.apply(frame, index))
-            bag.write_float(SEVERITY_TOPIC, perturbation.severity(frame.stamp_ns), frame.stamp_ns)
-            count += 1
-    print(f'{count} frames under {name}, severity {peak:g}, on {topic}')
+            severities.append(perturbation.severity(frame.stamp_ns))
+            bag.write_float(SEVERITY_TOPIC, severities[-1], frame.stamp_ns)
+    # A ramp may be longer than the recording, or start after its end.
+    reached = ' to '.join(f'{x:.3g}' for x in sorted({min(severities), max(severities)}))
+    print(f'{len(severities)} frames under {name}, severity {reached}, on {topic}')
     print(f'{options.out} and {record} written')
     return 0

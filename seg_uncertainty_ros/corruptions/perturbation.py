@@ -9,7 +9,6 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import replace
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_uncertainty_ros.corruptions.severity import CorruptionError
@@ -17,6 +16,8 @@ from seg_uncertainty_ros.corruptions.severity import check_corruption
 from seg_uncertainty_ros.corruptions.severity import corrupt
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seg_uncertainty_ros.frames import Frame
 
 RECORD = 'perturbation.json'
@@ -27,8 +28,7 @@ class Ramp:
     """Severity over time: 0 until ``start_s``, then linearly up to ``peak`` at ``end_s``.
 
     There it stays. Seconds since the first frame. Where both times are equal the severity jumps;
-    the default is ``peak`` from the first frame on. Raises CorruptionError unless
-    0 <= start_s <= end_s.
+    the default is ``peak`` throughout. Raises CorruptionError unless 0 <= start_s <= end_s.
     """
 
     peak: float
@@ -53,7 +53,8 @@ class Ramp:
         return cls(peak, *times)
 
     def severity(self, time_s: float) -> float:
-        """Return the severity ``time_s`` seconds after the first frame; 0 before it."""
+        """Return the severity ``time_s`` seconds after the first frame."""
+        time_s = max(0.0, time_s)  # stamps may jump to before the first frame
         if time_s >= self.end_s:
             return self.peak
         return self.peak * max(0.0, time_s - self.start_s) / (self.end_s - self.start_s or 1.0)
@@ -88,22 +89,6 @@ class Perturbation:
 
     def write(self, bag: Path) -> Path:
         """Write the record of a bag; returns its path: in a directory, beside a single file."""
-        path = record_path(bag)
+        path = bag.with_suffix(f'.{RECORD}') if bag.suffix == '.mcap' else bag / RECORD
         path.write_text(json.dumps(asdict(self), indent=2) + '\n', encoding='utf-8')
         return path
-
-    @classmethod
-    def read(cls, bag: str | Path) -> Perturbation:
-        """Return what ``write`` wrote; raises CorruptionError where there is no such record."""
-        path = record_path(Path(bag))
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-            return cls(**{**content, 'ramp': Ramp(**content['ramp'])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            msg = f'{path}: no record of a perturbation: {error}'
-            raise CorruptionError(msg) from None
-
-
-def record_path(bag: Path) -> Path:
-    """Return where the record of a bag lies."""
-    return bag.with_suffix(f'.{RECORD}') if bag.suffix == '.mcap' else bag / RECORD

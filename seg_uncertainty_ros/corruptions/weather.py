@@ -48,12 +48,7 @@ def fog(image: Image, extinction: float, depth: Depth | None = None) -> Image:
     clear = cv2.exp(np.minimum(depth, 2000).astype(np.float32) * np.float32(-extinction))
     # The sky is seen through as much fog as a far object.
     clear[np.isinf(depth)] = np.exp(-extinction * 150)
-    return veil(image, FOG_COLOUR, clear)
-
-
-def veil(image: Image, colour: tuple[int, int, int], clear: NDArray[np.float32]) -> Image:
-    """Mix the image with a colour; ``clear`` (0 to 1, HxW) is the image's share."""
-    return cv2.blendLinear(image, np.full_like(image, colour), clear, 1 - clear)
+    return cv2.blendLinear(image, np.full_like(image, FOG_COLOUR), clear, 1 - clear)
 
 
 def dusk(image: Image, darkness: float) -> Image:
