@@ -16,6 +16,7 @@ from seg_uncertainty_ros.cli.options import progress
 from seg_uncertainty_ros.corruptions import CORRUPTIONS
 from seg_uncertainty_ros.corruptions import Perturbation
 from seg_uncertainty_ros.corruptions import Ramp
+from seg_uncertainty_ros.corruptions.perturbation import RECORD
 from seg_uncertainty_ros.corruptions.severity import check_corruption
 from seg_uncertainty_ros.recordings import open_source
 from seg_uncertainty_ros.recordings.bag_writer import BagWriter
@@ -37,14 +38,16 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         commands,
         'perturb',
         run,
-        'Write a bag with the images of a recording, corrupted: topic, stamps and frame ids stay. '
-        f'Their severity is on {SEVERITY_TOPIC}; other topics are left out (ros2 bag convert '
-        'merges bags).',
+        'Write a bag with the images of a recording, corrupted: topic, stamps and frame ids stay.',
         'perturb BAG --corruption fog --severity 4 --ramp 5:10 --out BAG2',
     )
     width = max(map(len, CORRUPTIONS))
     listing = '\n'.join(f'  {x.name:{width}}  {x.summary}' for x in CORRUPTIONS.values())
-    parser.epilog += f'\n\ncorruptions; [C]: as in ImageNet-C:\n{listing}\n'
+    parser.epilog += (
+        '\n\nMessages are stored at the stamps of the images. Other topics of the source, camera_info '
+        f'too, are left out.\nThe severity of each image is on {SEVERITY_TOPIC}, name, ramp and seed '
+        f'are in {RECORD}.\n\ncorruptions; [C]: as in ImageNet-C:\n{listing}\n'
+    )
     add_source(parser)
     parser.add_argument('--out', required=True, type=Path, help='new bag (a directory or .mcap)')
     parser.add_argument('--corruption', required=True, metavar='NAME', help='one of those below')

@@ -26,6 +26,7 @@ NIGHT_GAIN = (0.16, 0.09, 0.07)  # BGR at darkness 1: dark and blue
 HEADLIGHTS = (0.42, 0.48, 0.52)  # BGR, where they are brightest
 
 
+@lru_cache(maxsize=4)
 def guess_depth(height: int, width: int) -> Depth:
     """Return the depth of a street: flat ground 1.4 m below the camera, walls 12 m beside it.
 
