@@ -15,12 +15,13 @@ import numpy as np
 from seg_uncertainty_ros.bundle import NOVELTY
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.novelty.q_emd import q_emd
+from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.onnx_runtime import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
-    import onnxruntime
     from numpy.typing import ArrayLike
     from numpy.typing import NDArray
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = 'embedding', 'metrics'
 HELD_OUT = 'held_out'
 """Key of the graph's metadata: JSON, two lists of rows of metrics of drives not trained on."""
+PATTERN = 'embedding_of_pattern'
+"""Another: JSON, ``pattern_embedding`` of the network that the graph was fitted to."""
+TOLERANCE = 0.01
+"""Rounding that it is recognised despite, as a share of the largest number."""
 
 
 class NoveltyError(SegUncertaintyError):
@@ -72,7 +77,7 @@ class Novelty:
 
     Raises:
         NoveltyError: the bundle has no such graph, or it belongs to another network.
-        GraphError: ONNX Runtime refuses the graph.
+        GraphError: ONNX Runtime refuses a graph of the bundle.
 
     """
 
@@ -81,11 +86,13 @@ class Novelty:
             msg = f'{bundle.path}: no {NOVELTY}: seg-uncertainty fit-novelty makes one'
             raise NoveltyError(msg)
         self.path = bundle.novelty
-        self.size = bundle.reference.size
         # A single thread: waking a second one takes longer than the graph.
         self._session = open_session(str(self.path), self.path, threads=1)
+        pattern = pattern_embedding(bundle)
+        self.size = pattern.size
         self._check_interface()
-        self.held_out = self._read_held_out(self._session.get_modelmeta())
+        self._check_network(pattern)
+        self.held_out = self._read_held_out()
 
     def measure(self, embedding: ArrayLike) -> NoveltyMetrics:
         """Return the metrics of one frame's embedding (D,).
@@ -133,12 +140,22 @@ class Novelty:
                 msg = f'{self.path}: {what} {given}, expected {wanted}'
                 raise NoveltyError(msg)
 
-    def _read_held_out(
-        self, meta: onnxruntime.ModelMetadata
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _check_network(self, pattern: NDArray[np.float32]) -> None:
         try:
-            parts = json.loads(meta.custom_metadata_map.get(HELD_OUT, 'null'))
-            first, second = (np.asarray(part, np.float64) for part in parts)
+            kept = np.asarray(self._metadata(PATTERN), np.float64).reshape(self.size)
+        except (TypeError, ValueError) as error:
+            msg = f'{self.path}: metadata {PATTERN}: {error}, expected ({self.size},)'
+            raise NoveltyError(msg) from error
+        difference = float(np.abs(kept - pattern).max())
+        bound = TOLERANCE * float(np.abs(pattern).max())
+        if not difference <= bound:
+            msg = f'{self.path}: fitted to another network: the embedding of a pattern differs by '
+            msg += f'{difference:.3g}, expected at most {bound:.3g}; run fit-novelty again'
+            raise NoveltyError(msg)
+
+    def _read_held_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        try:
+            first, second = (np.asarray(part, np.float64) for part in self._metadata(HELD_OUT))
         except (TypeError, ValueError) as error:
             msg = f'{self.path}: metadata {HELD_OUT}: {error}, expected two tables'
             raise NoveltyError(msg) from error
@@ -149,3 +166,17 @@ class Novelty:
                 msg += f'(n, {len(METRICS)})'
                 raise NoveltyError(msg)
         return first, second
+
+    def _metadata(self, key: str) -> Any:
+        return json.loads(self._session.get_modelmeta().custom_metadata_map.get(key, 'null'))
+
+
+def pattern_embedding(bundle: Bundle) -> NDArray[np.float32]:
+    """Return the network's embedding (D,) of a fixed pattern, by which it is recognised.
+
+    A digest of the file would not do: another temperature or scale of a score changes it, and
+    leaves the embedding as it is.
+    """
+    side = 4 * bundle.geometry.stride
+    pattern = (np.arange(side * side * 3) ** 2 % 251).astype(np.uint8).reshape(side, side, 3)
+    return OnnxRuntime(bundle, threads=1).run(pattern, 0).embedding

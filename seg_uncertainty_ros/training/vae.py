@@ -30,10 +30,13 @@ from seg_uncertainty_ros.novelty.measure import HELD_OUT
 from seg_uncertainty_ros.novelty.measure import INPUT
 from seg_uncertainty_ros.novelty.measure import METRICS
 from seg_uncertainty_ros.novelty.measure import OUTPUT
+from seg_uncertainty_ros.novelty.measure import PATTERN
+from seg_uncertainty_ros.novelty.measure import pattern_embedding
 from seg_uncertainty_ros.shift.domain import cover
 from seg_uncertainty_ros.shift.reference import scale_weight
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -124,7 +127,9 @@ class NoveltyGraph(nn.Module):
             mean, log_variance = vae.encode(self._standardise(rows))
         chosen = torch.from_numpy(cover(mean.numpy(), MAX_NEIGHBOURS))
         self.register_buffer('mean', mean[chosen])
+        self.register_buffer('direction', F.normalize(mean[chosen]))
         self.register_buffer('variance', log_variance[chosen].exp())
+        self.register_buffer('precision', 1 / self.variance)
         self.register_buffer('log_variance', log_variance[chosen].sum(dim=1))
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -133,21 +138,21 @@ class NoveltyGraph(nn.Module):
         mean, log_variance = self.vae.encode(x)
         variance = log_variance.exp()
         difference = mean - self.mean
-        squares = difference**2
-        lengths = self.mean.norm(dim=1) * mean.norm(dim=1)
-        cosine = (self.mean * mean).sum(dim=1) / lengths.clamp_min(1e-12)
+        squares = difference * difference
         total = self.variance + variance
         # (7) with a/b + b/a + 2 = (a + b)^2 / (a b).
-        overlap = (torch.log(total / 2) / 2 + squares / total / 4).sum(dim=1)
+        overlap = (torch.log(total / 2) + squares / total / 2).sum(dim=1) / 2
         distances = (
-            (1.0 - cosine).clamp_min(0.0),
+            1 - F.linear(F.normalize(mean), self.direction)[0],
             squares.sum(dim=1).sqrt(),
             difference.abs().sum(dim=1),
-            ((squares + variance) / self.variance).sum(dim=1),
-            overlap - (self.log_variance + log_variance.sum(dim=1)) / 4,
+            ((squares + variance) * self.precision).sum(dim=1),
+            overlap - (self.log_variance + log_variance.sum()) / 4,
         )
+        # Rounding makes small negative numbers of 0.
+        nearest = torch.stack(distances).amin(dim=1).clamp_min(0.0)
         error = (x - self.vae.decoder(mean)).norm(dim=1)
-        return torch.stack([*(d.min() for d in distances), error[0]])
+        return torch.cat([nearest, error])
 
     def _standardise(self, embedding: Tensor) -> Tensor:
         return ((embedding - self.centre) * self.weight).clamp(-MAX_SCALES, MAX_SCALES)
@@ -204,10 +209,8 @@ def halves(
     return np.concatenate(drives[::2]), np.concatenate(drives[1::2])
 
 
-def export(
-    graph: NoveltyGraph, held_out: tuple[NDArray[np.floating], NDArray[np.floating]], path: Path
-) -> None:
-    """Write the graph, with the metrics (n, 6) of both held-out parts in its metadata."""
+def export(graph: NoveltyGraph, path: Path, metadata: Mapping[str, object]) -> None:
+    """Write the graph, with JSON of each value in its metadata."""
     torch.onnx.export(
         graph,
         (torch.zeros(graph.centre.shape),),
@@ -222,10 +225,8 @@ def export(
     model = onnx.load(path)
     drop_unused_initializers(model)
     drop_traces(model)
-    parts = [
-        [[float(f'{value:.5g}') for value in row] for row in _thinned(part)] for part in held_out
-    ]
-    onnx.helper.set_model_props(model, {HELD_OUT: json.dumps(parts)})
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    onnx.helper.set_model_props(model, texts)
     onnx.save(model, path)
 
 
@@ -253,16 +254,18 @@ def fit_novelty(
         msg = f'{bundle.path}: no reference, which the graph belongs to'
         raise NoveltyFitError(msg)
     known = [drive.embeddings for drive in held_out]
-    if (size := _pooled('held-out drives', known, MIN_HELD_OUT).shape[1]) != bundle.reference.size:
-        msg = f'held-out drives: {size} numbers a frame, the bundle has {bundle.reference.size}'
+    pattern = pattern_embedding(bundle)
+    if (size := _pooled('held-out drives', known, MIN_HELD_OUT).shape[1]) != pattern.size:
+        msg = f'held-out drives: {size} numbers a frame, the bundle has {pattern.size}'
         raise NoveltyFitError(msg)
     graph = fit_graph([drive.embeddings for drive in drives], recipe, progress=True)
     if graph.centre.shape != (size,):
         msg = f'drives: {len(graph.centre)} numbers a frame, the bundle has {size}'
         raise NoveltyFitError(msg)
-    parts = halves(known)
+    held_out_metrics = [_rounded(_thinned(measure(graph, part))) for part in halves(known)]
+    metadata = {HELD_OUT: held_out_metrics, PATTERN: _rounded(pattern)}
     bundle.copy_files(out)
-    export(graph, tuple(measure(graph, part) for part in parts), out / NOVELTY)
+    export(graph, out / NOVELTY, metadata)
     provenance = {
         'drives': [{'name': drive.name, 'frames': len(drive.embeddings)} for drive in drives],
         'held_out': [{'name': drive.name, 'frames': len(drive.embeddings)} for drive in held_out],
@@ -295,3 +298,8 @@ def _pooled(what: str, drives: Sequence[NDArray[np.floating]], least: int) -> ND
 def _thinned(rows: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return at most MAX_KEPT rows, evenly taken."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_KEPT)).astype(int)]
+
+
+def _rounded(values: NDArray[np.floating]) -> list:
+    """Return five digits of each number, nested as in the array: text of a bounded size."""
+    return np.vectorize(lambda value: float(f'{value:.5g}'))(values).tolist()

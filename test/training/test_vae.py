@@ -13,13 +13,16 @@ import onnx
 import pytest
 import torch
 
+from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.bundle import NOVELTY
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.novelty.measure import HELD_OUT
 from seg_uncertainty_ros.novelty.measure import METRICS
+from seg_uncertainty_ros.novelty.measure import PATTERN
 from seg_uncertainty_ros.novelty.measure import Novelty
 from seg_uncertainty_ros.novelty.measure import NoveltyError
+from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 from seg_uncertainty_ros.training import vae
 from seg_uncertainty_ros.training.vae import Drive
 from seg_uncertainty_ros.training.vae import NoveltyFitError
@@ -176,18 +179,50 @@ def test_absurd_embeddings_have_finite_metrics(fitted):
     for scale in (0.0, 1e30, -1e30):
         metrics = astuple(novelty.measure(scale * np.ones(novelty.size)))
         assert np.isfinite(metrics).all()
-        assert min(metrics) >= -1e-4
+        assert min(metrics) >= 0
 
 
-@pytest.mark.parametrize('content', [None, 'text', '[[1, 2]]', '[[[1]], [[2]]]', '[[], []]'])
-def test_a_graph_without_usual_values_is_refused(fitted, tmp_path, content):
-    path = shutil.copytree(fitted[0].path, tmp_path / 'bundle')
+@pytest.mark.parametrize(
+    ('key', 'content'),
+    [
+        *((HELD_OUT, c) for c in (None, 'text', '[[1, 2]]', '[[[1]], [[2]]]', '[[], []]')),
+        *((PATTERN, c) for c in (None, 'text', '{}', '1', '[1, 2]', '["a"]')),
+    ],
+)
+def test_a_graph_without_its_metadata_is_refused(fitted, tmp_path, key, content):
+    written, _ = fitted
+    path = shutil.copytree(written.path, tmp_path / 'bundle')
     model = onnx.load(path / NOVELTY)
-    onnx.helper.set_model_props(model, {} if content is None else {HELD_OUT: content})
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    kept.pop(key)
+    onnx.helper.set_model_props(model, kept if content is None else {**kept, key: content})
     onnx.save(model, path / NOVELTY)
-    manifest = Bundle.load(fitted[0].path)
-    with pytest.raises(NoveltyError, match=f'{NOVELTY}: metadata {HELD_OUT}'):
-        Novelty(replace(manifest, path=path).write())
+    with pytest.raises(NoveltyError, match=f'{NOVELTY}: metadata {key}'):
+        Novelty(replace(written, path=path).write())
+
+
+def test_a_graph_of_another_network_is_refused(fitted, tmp_path):
+    written, _ = fitted
+    path = shutil.copytree(written.path, tmp_path / 'bundle')
+    model = onnx.load(path / GRAPH)
+    tensor = next(t for t in model.graph.initializer if '_conv_stem.weight' in t.name)
+    weights = onnx.numpy_helper.to_array(tensor)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(1.1 * weights, tensor.name))
+    onnx.save(model, path / GRAPH)
+    with pytest.raises(NoveltyError, match=f'{NOVELTY}: fitted to another network.* differs by'):
+        Novelty(replace(written, path=path).write())
+
+
+def test_a_calibrated_network_is_the_same(fitted, tmp_path):
+    written, _ = fitted
+    graph = CalibratedGraph(written)
+    graph.set_temperature(2 * written.temperature)
+    graph.set_knots(0.5 * np.array([score.knots for score in written.scores]))
+    written.copy_files(tmp_path)
+    graph.save(tmp_path / GRAPH)
+    calibrated = replace(written, path=tmp_path, temperature=2 * written.temperature).write()
+    row = drive(4, 1, Novelty(written).size)[0]
+    assert Novelty(calibrated).measure(row) == Novelty(written).measure(row)
 
 
 @pytest.mark.parametrize(
