@@ -44,9 +44,10 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     width = max(map(len, CORRUPTIONS))
     listing = '\n'.join(f'  {x.name:{width}}  {x.summary}' for x in CORRUPTIONS.values())
     parser.epilog += (
-        '\n\nMessages are stored at the stamps of the images. Other topics of the source, camera_info '
-        f'too, are left out.\nThe severity of each image is on {SEVERITY_TOPIC}, name, ramp and seed '
-        f'are in {RECORD}.\n\ncorruptions; [C]: as in ImageNet-C:\n{listing}\n'
+        '\n\nMessages are stored at the stamps of the images; other topics of the source,\n'
+        f'camera_info too, are left out. The severity of each image is on {SEVERITY_TOPIC};\n'
+        f'name, ramp and seed are in {RECORD}.\n\n'
+        f'corruptions; [C]: as in ImageNet-C:\n{listing}\n'
     )
     add_source(parser)
     parser.add_argument('--out', required=True, type=Path, help='new bag (a directory or .mcap)')
