@@ -96,11 +96,13 @@ def test_nothing_at_severity_zero_and_worse_with_each_severity(name, image):
     assert CORRUPTIONS[name].parameters(1.5) == pytest.approx(np.add(first, second) / 2)
 
 
-def test_worse_with_each_severity_on_a_real_frame(data_dir):
-    frame = next(iter(open_source(data_dir / 'recordings' / 'camvid_val_15hz'))).image
+@pytest.mark.parametrize('recording_name', ['camvid_val_15hz', 'dashcam_us_suburb'])
+def test_worse_with_each_severity_on_a_real_frame_and_plain_at_three(data_dir, recording_name):
+    frame = next(iter(open_source(data_dir / 'recordings' / recording_name))).image
     for name in CORRUPTIONS:
         closeness = [psnr(frame, corrupt(frame, name, severity, 1)) for severity in range(6)]
         assert all(np.diff(closeness) < 0), (name, closeness)
+        assert closeness[3] < 33, (name, closeness)
 
 
 @pytest.mark.parametrize('name', CORRUPTIONS)
@@ -144,10 +146,12 @@ def test_noise_has_the_stated_strength():
 
 def test_pixels_of_the_stated_share_saturate_under_a_blue_sky_too():
     image = np.zeros((200, 300, 3), np.uint8)
-    image[:100] = (255, 190, 150)
     image[100:] = np.linspace(0, 180, 300, dtype=np.uint8)[:, None]
+    image[:100] = (255, 190, 150)  # its blue saturates already: it does not count
     saturated = sensor.saturation(image, 0.2)
     assert (saturated[100:] == 255).mean() == pytest.approx(0.2, abs=0.01)
+    image[:100] = (250, 190, 150)  # it is not the blue alone that is to saturate
+    assert sensor.saturation(image, 0.2)[:100, :, 1].min() > 250
     assert sensor.saturation(np.full_like(image, 255), 0.2).min() == 255
 
 
@@ -183,6 +187,9 @@ def test_blurs_keep_the_light_and_spread_a_point_as_far_as_stated():
         optics.motion_blur(wide, 12, 8, 0.5),
     ):
         assert blurred.mean() == pytest.approx(wide.mean(), rel=0.02)
+    for side in (1.5, 4, 6.3):  # none shifts the image
+        blurred = optics.box_blur(point, side)
+        assert np.array_equal(blurred, blurred[::-1, ::-1])
     rows, columns = np.nonzero(optics.defocus_blur(point, 6)[..., 0])
     assert np.hypot(rows - 50, columns - 50).max() == pytest.approx(6, abs=0.5)
     rows, columns = np.nonzero(optics.motion_blur(point, 20, 15, 0.0)[..., 0])

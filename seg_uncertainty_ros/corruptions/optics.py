@@ -24,10 +24,12 @@ DIRT_EDGE = 0.1  # of the picture's area lies under the soft edges of the spots
 
 
 def box_blur(image: Image, side: float) -> Image:
-    """Blur with a box of ``side`` >= 1 pixels; between whole sides the results are mixed."""
-    whole, part = int(side), side - int(side)
-    low = cv2.blur(image, (whole, whole), borderType=cv2.BORDER_REPLICATE)
-    high = cv2.blur(image, (whole + 1, whole + 1), borderType=cv2.BORDER_REPLICATE)
+    """Blur with a box of ``side`` >= 1 pixels; between odd sides the results are mixed."""
+    # A box of even side would shift the image by half a pixel.
+    odd = 1 + 2 * int((side - 1) / 2)
+    part = (side - odd) / 2
+    low = cv2.blur(image, (odd, odd), borderType=cv2.BORDER_REPLICATE)
+    high = cv2.blur(image, (odd + 2, odd + 2), borderType=cv2.BORDER_REPLICATE)
     return cv2.addWeighted(low, 1 - part, high, part, 0)
 
 
