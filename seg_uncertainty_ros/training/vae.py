@@ -282,9 +282,9 @@ def _pooled(what: str, drives: Sequence[NDArray[np.floating]], least: int) -> ND
     if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
         msg = f'{what}: shapes {shapes} of a frame, expected one (D,)'
         raise NoveltyFitError(msg)
-    count = sum(len(rows) for rows in drives)
-    if count < least:
-        msg = f'{what}: {count} frames, expected at least {least}'
+    frames = [len(rows) for rows in drives]
+    if sum(frames) < least or 0 in frames:
+        msg = f'{what}: {sum(frames)} frames, expected at least {least}, some of each: {frames}'
         raise NoveltyFitError(msg)
     rows = np.concatenate(drives).astype(np.float64)
     if not np.isfinite(rows).all():

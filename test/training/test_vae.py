@@ -231,6 +231,7 @@ def test_a_calibrated_network_is_the_same(fitted, tmp_path):
         ((20,), (30,), 'drives: 20 frames, expected at least 32'),
         ((60,), (10,), 'held-out drives: 10 frames, expected at least 16'),
         ((60,), (), 'held-out drives: 0 frames'),
+        ((60,), (20, 0), r'held-out drives: 20 frames, .*some of each: \[20, 0\]'),
     ],
 )
 def test_too_few_frames(bundle, tmp_path, drives, held_out, words):
