@@ -14,7 +14,7 @@ import numpy as np
 
 from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import MonitorConfig
-from seg_uncertainty_ros.monitor.domain_shift import IndicatorJudge
+from seg_uncertainty_ros.monitor.domain_shift import ShiftJudge
 from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.segments.features import DISPERSION
 from seg_uncertainty_ros.segments.features import feature_names
@@ -23,7 +23,6 @@ from seg_uncertainty_ros.segments.meta import MetaModel
 from seg_uncertainty_ros.shift.fitting import fit_shift_reference
 from seg_uncertainty_ros.shift.image_statistics import image_statistics
 from seg_uncertainty_ros.shift.indicators import frame_statistics
-from seg_uncertainty_ros.shift.reference import Reference
 
 NAMES = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car')
 FRAMES = 500
@@ -56,7 +55,7 @@ def scene(width, height, rng):
 
 
 def fit(planes, image, rng):
-    """Return a reference of all indicators to two domains, with a sequential test."""
+    """Return a reference of all indicators to two domains."""
 
     def drive(shift):
         return [
@@ -71,12 +70,12 @@ def fit(planes, image, rng):
         ]
 
     drives = {name: [drive(shift) for _ in range(3)] for name, shift in (('a', 0), ('b', 9))}
-    return fit_shift_reference(drives, ert_h=0.1)
+    return fit_shift_reference(drives).reference
 
 
 def indicators(reference, planes, image, rng):
     """Print the processor's time for statistics of the image (pipeline) and a window (monitor)."""
-    judge = IndicatorJudge(reference)
+    judge = ShiftJudge(reference)
     measured, judged = [], []
     for index in range(FRAMES):
         embedding = rng.normal(size=SIZE).astype(np.float32)
@@ -121,8 +120,6 @@ def main():
     cv2.setNumThreads(1)
     width, height = (int(text) for text in sys.argv[1:3]) if len(sys.argv) > 2 else (640, 360)
     rng = np.random.default_rng(0)
-    drives = {name: [rng.normal(size=(200, SIZE)) for _ in range(3)] for name in ('a', 'b')}
-    reference = Reference.fit(drives, window=20)
     classes = [SimpleNamespace(name=name) for name in NAMES]
     limits = {
         'ood_area': SimpleNamespace(enter=0.02, exit=0.01),
@@ -137,16 +134,17 @@ def main():
         ),
     }
     dispersion = rng.random((height // 4, width // 4, 3)).astype(np.float32)
+    planes = scenes['scene']
+    image = cv2.merge([planes[1], planes[2], planes[1]])
+    reference = fit(planes, image, rng)
     for name, planes in scenes.items():
         run(name, planes, Monitor(MonitorConfig(), classes, limits, reference), rng)
         judging = Monitor(MonitorConfig(), classes, limits, reference, meta_model())
         run(f'{name}, objects judged', planes, judging, rng, dispersion)
     planes = scenes['scene']
-    image = cv2.merge([planes[1], planes[2], planes[1]])
-    shift = fit(planes, image, rng)
-    all_of_it = Monitor(MonitorConfig(), classes, limits, shift, meta_model())
+    all_of_it = Monitor(MonitorConfig(), classes, limits, reference, meta_model())
     run('scene, all indicators', planes, all_of_it, rng, dispersion, image_statistics(image))
-    indicators(shift, planes, image, rng)
+    indicators(reference, planes, image, rng)
 
 
 if __name__ == '__main__':

@@ -196,12 +196,13 @@ def folds(bundle, day, real, corrupted, ramps, hours):
     drives = {name: drive for name, drive in day.items() if name != VAL}
     for held_out in tqdm(drives, desc='held out', unit='drive'):
         others = [drive for name, drive in drives.items() if name != held_out]
-        here = judged(bundle, calibrate(bundle, others, ert_h=hours))
+        known = {'camvid': others}
+        here = judged(bundle, calibrate(bundle, known, ert_h=hours))
         rates |= {
             f'{name}, {held_out}': rate
             for name, rate in false_alarm_rates(here, [drives[held_out]]).items()
         }
-        summed = judged(bundle, calibrate(bundle, others, ert_h=hours, sequential=True))
+        summed = judged(bundle, calibrate(bundle, known, ert_h=hours, sequential=True))
         found = false_alarm_rates(summed, [drives[held_out]])
         rates[f'domain_shift --sequential, {held_out}'] = found['domain_shift']
         sets = real
@@ -228,8 +229,9 @@ def least(separations, names, drives):
 
 def own_camera(bundle, dashcam, ramps):
     """Calibrate on the first half of a recording; return rates on the second, and delays."""
-    first, second = dashcam.halves()
-    here = judged(bundle, calibrate(bundle, [first], ert_h=None))
+    middle = len(dashcam.frames) // 2
+    first, second = dashcam.part(slice(middle)), dashcam.part(slice(middle, None))
+    here = judged(bundle, calibrate(bundle, {'own': [first]}, ert_h=None))
     delays = {
         f'{name} on {place}': ramp_delay(here, drive, RAMP[place])
         for (name, place), drive in ramps.items()

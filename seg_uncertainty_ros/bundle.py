@@ -27,15 +27,12 @@ from seg_uncertainty_ros.frames import Geometry
 from seg_uncertainty_ros.segments import features
 from seg_uncertainty_ros.segments.meta import MetaModel
 from seg_uncertainty_ros.segments.meta import MetaModelError
-from seg_uncertainty_ros.shift.loading import load_reference
-from seg_uncertainty_ros.shift.reference import ReferenceError  # noqa: A004
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
-from seg_uncertainty_ros.shift.shift_reference import ShiftReferenceError
+from seg_uncertainty_ros.shift.reference import ShiftReference
+from seg_uncertainty_ros.shift.reference import ShiftReferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from seg_uncertainty_ros.shift.reference import Reference
 
 MANIFEST = 'bundle.json'
 GRAPH = 'graph.onnx'
@@ -71,7 +68,7 @@ class Threshold:
 class Bundle:
     """A model and all that is known about it; the id of a class is its index.
 
-    ``reference`` of either format says what is in-distribution; None: no shift can be told.
+    ``reference`` says what is in-distribution; None: no shift can be told.
     ``segments`` judges the segments of the anomaly plane, None in a bundle without a meta model.
     ``novelty`` is the ONNX file that says how novel an embedding is, None without one.
     """
@@ -85,7 +82,7 @@ class Bundle:
     scores: tuple[ScoreInfo, ...]
     default_score: str
     thresholds: Mapping[str, Threshold]
-    reference: Reference | ShiftReference | None
+    reference: ShiftReference | None
     provenance: Mapping[str, Any]
     digest: str
     segments: MetaModel | None = None
@@ -233,15 +230,15 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
     return manifest
 
 
-def _reference(path: Path, manifest: dict[str, Any]) -> Reference | ShiftReference | None:
+def _reference(path: Path, manifest: dict[str, Any]) -> ShiftReference | None:
     if REFERENCE not in manifest['files']:
         return None
     try:
-        reference = load_reference(path / REFERENCE)
-    except (ReferenceError, ShiftReferenceError) as error:
+        reference = ShiftReference.load(path / REFERENCE)
+    except ShiftReferenceError as error:
         raise BundleError(str(error)) from error
     classes = len(manifest['classes'])
-    if isinstance(reference, ShiftReference) and reference.classes != classes:
+    if reference.classes != classes:
         msg = f'{path / REFERENCE}: {reference.classes} classes, the manifest has {classes}'
         raise BundleError(msg)
     return reference

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from statistics_of_drives import random_drive
+from statistics_of_drives import with_test
 
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.shift.fitting import fit_shift_reference
 
 if TYPE_CHECKING:
-    from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+    from seg_uncertainty_ros.shift.reference import ShiftReference
 
 # colcon test runs the whole folder, on machines without torch too.
 collect_ignore = [] if find_spec('torch') else ['training']
@@ -53,7 +54,7 @@ def bundle(bundle_path: Path) -> Bundle:
 
 @pytest.fixture(scope='session')
 def shift_reference(bundle: Bundle) -> ShiftReference:
-    """Return a reference of format 2 to drives of made-up statistics, as large as the bundle's."""
+    """Return a reference to drives of made-up statistics, as large as the bundle's."""
     sizes = {'size': bundle.reference.size, 'classes': len(bundle.classes)}
     drives = [random_drive(seed, seconds=40.0, **sizes) for seed in range(4)]
-    return fit_shift_reference({'town': drives}, ert_h=0.1)
+    return with_test(fit_shift_reference({'town': drives}), 0.1)

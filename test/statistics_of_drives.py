@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from seg_uncertainty_ros.calibration.calibrate import fit_test
+from seg_uncertainty_ros.calibration.calibrate import held_out_shift
 from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 from seg_uncertainty_ros.shift.indicators import BINS
 from seg_uncertainty_ros.shift.indicators import FrameStatistics
@@ -25,6 +29,11 @@ def random_drive(seed, *, size, classes, seconds, rate=2.0, start_s=10.0):
         )
         for index in range(round(seconds * rate))
     ]
+
+
+def with_test(fit, ert_h):
+    """Return the reference of a fit with a sequential test."""
+    return replace(fit.reference, test=fit_test(held_out_shift(fit, 10.0), ert_h))
 
 
 def _counted(rng, bins):

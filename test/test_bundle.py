@@ -69,7 +69,7 @@ def test_write_and_load_give_the_same(bundle, copy):
     assert written.thresholds['ood_area'] == threshold
     assert written.scores == bundle.scores
     assert written.geometry == bundle.geometry
-    assert (written.reference.mean == bundle.reference.mean).all()
+    assert (written.reference.weight == bundle.reference.weight).all()
     assert written.digest == hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()
     assert written.digest != bundle.digest
 
@@ -131,7 +131,7 @@ def test_copies_of_a_read_only_bundle_can_be_written(bundle, copy, tmp_path):
     assert replace(bundle, path=out).write().reference.size == bundle.reference.size
 
 
-def test_reference_of_the_second_format(bundle, copy, shift_reference):
+def test_another_reference(bundle, copy, shift_reference):
     written = replace(bundle, path=copy, reference=shift_reference).write()
     assert written.reference.names == ('town',)
     assert written.reference.test == shift_reference.test

@@ -14,12 +14,10 @@ from statistics_of_drives import random_drive
 
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.calibration.calibrate import calibrate
+from seg_uncertainty_ros.calibration.calibrate import held_out_shift
 from seg_uncertainty_ros.calibration.calibrate import write_bundle
 from seg_uncertainty_ros.calibration.false_alarms import alarms
 from seg_uncertainty_ros.calibration.false_alarms import false_alarms
-from seg_uncertainty_ros.calibration.held_out import folds
-from seg_uncertainty_ros.calibration.held_out import held_out_shift
-from seg_uncertainty_ros.calibration.held_out import shift_series
 from seg_uncertainty_ros.calibration.judging import false_alarm_rates
 from seg_uncertainty_ros.calibration.judging import limits
 from seg_uncertainty_ros.calibration.judging import ramp_delay
@@ -45,6 +43,7 @@ from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.recordings.bag_writer import BagWriter
+from seg_uncertainty_ros.shift.fitting import fit_shift_reference
 
 SECOND = 1_000_000_000
 SIZE, CLASSES = 24, 5
@@ -120,7 +119,7 @@ def test_false_alarms_of_a_known_rate():
     assert false_alarms(drives, Limits(1.5, 0.4)).per_hour == 0
 
 
-def test_drives_are_cut_where_time_jumps_and_in_halves():
+def test_drives_are_cut_where_time_jumps():
     drive = observed(0, seconds=10)
     jumped = replace(
         drive,
@@ -131,32 +130,24 @@ def test_drives_are_cut_where_time_jumps_and_in_halves():
         ),
     )
     assert [len(piece.frames) for piece in jumped.pieces(10.0)] == [5, 3, 12]
-    assert [len(half.frames) for half in drive.halves()] == [10, 10]
-    assert [len(half.frames) for half in drive.part(0, 1).halves()] == [0, 1]
-
-
-def test_drives_are_held_out_whole_unless_one_prevails():
-    drives = [observed(seed, seconds) for seed, seconds in enumerate((20, 30, 25))]
-    assert [[d.name for d in part] for part in folds(drives)] == [
-        ['drive 1'],
-        ['drive 2'],
-        ['drive 0'],
-    ]
-    assert [len(part) for part in folds([observed(0, 60), observed(1, 5)])] == [2, 2]
 
 
 def test_a_drive_is_judged_by_the_others_when_it_is_held_out(bundle):
     drives = [observed(0), observed(1), observed(2, shift_after_s=0)]
-    found = calibrate(bundle, drives)
-    own = [np.nanmedian(shift_series(found.reference, drive).values) for drive in drives]
-    held_out = held_out_shift(found.reference, drives, jump_s=10.0)
-    medians = [np.nanmedian(piece.values) for piece in held_out]
+    fit = fit_shift_reference({'lab': [drive.frames for drive in drives]})
+    judged = replace(bundle, reference=fit.reference)
+    own = [np.nanmedian(series(judged, drive, 'domain_shift').values) for drive in drives]
+    medians = [np.nanmedian(piece.values) for piece in held_out_shift(fit, 10.0)]
+    assert len(medians) == 3, 'held out whole'
     assert max(medians) > 1.5 * max(own)
+    prevailing = [observed(0, 60).frames, observed(1, 5).frames]
+    halved = held_out_shift(fit_shift_reference({'lab': prevailing}), 10.0)
+    assert len(halved) == 4, 'cut in halves'
 
 
 def test_calibrated_thresholds_are_quiet_on_new_drives_and_loud_on_others(bundle):
     sizes = {'size': bundle.reference.size, 'classes': len(bundle.classes)}
-    found = calibrate(bundle, [observed(seed, **sizes) for seed in range(3)])
+    found = calibrate(bundle, {'lab': [observed(seed, **sizes) for seed in range(3)]})
     judged = replace(bundle, reference=found.reference, thresholds=found.thresholds)
     rates = false_alarm_rates(judged, [observed(seed, **sizes) for seed in range(10, 13)])
     assert {name: rate.per_hour for name, rate in rates.items()} == dict.fromkeys(rates, 0.0)
@@ -171,7 +162,9 @@ def test_calibrated_thresholds_are_quiet_on_new_drives_and_loud_on_others(bundle
 
 def test_more_hours_between_false_alarms_move_every_threshold_away(bundle):
     drives = [observed(seed) for seed in range(3)]
-    often, rarely = (calibrate(bundle, drives, ert_h=hours).thresholds for hours in (1.0, 100.0))
+    often, rarely = (
+        calibrate(bundle, {'lab': drives}, ert_h=hours).thresholds for hours in (1.0, 100.0)
+    )
     assert rarely['ood_area'].enter >= often['ood_area'].enter
     assert rarely['low_confidence'].enter < often['low_confidence'].enter
     assert rarely['domain_shift'].enter > often['domain_shift'].enter
@@ -179,9 +172,9 @@ def test_more_hours_between_false_alarms_move_every_threshold_away(bundle):
 
 def test_a_sequential_test_is_fitted_where_it_is_wanted(bundle):
     drives = [observed(seed) for seed in range(3)]
-    found = calibrate(bundle, drives, sequential=True)
+    found = calibrate(bundle, {'lab': drives}, sequential=True)
     assert found.reference.test.ert_h == 10.0
-    assert calibrate(bundle, drives).reference.test is None
+    assert calibrate(bundle, {'lab': drives}).reference.test is None
     judged = replace(bundle, reference=found.reference, thresholds=found.thresholds)
     assert limits(judged, 'domain_shift') == Limits(1.0, 0.0, 1.0, 2.0, jump_s=10.0)
     ramp = Ramp(5.0, 20.0, 30.0)
@@ -191,12 +184,12 @@ def test_a_sequential_test_is_fitted_where_it_is_wanted(bundle):
 @pytest.mark.parametrize('seconds', [1, 5, 15])
 def test_too_little_data_is_refused_and_says_how_much_is_needed(bundle, seconds):
     with pytest.raises(DriveError, match=r'drive 0: \d+ frames, .* too little data: .* expected'):
-        calibrate(bundle, [observed(0, seconds)])
+        calibrate(bundle, {'lab': [observed(0, seconds)]})
 
 
 def test_short_drives_give_thresholds_without_a_rate(bundle):
     drive = observed(0, seconds=15)
-    found = calibrate(bundle, [drive], ert_h=None)
+    found = calibrate(bundle, {'lab': [drive]}, ert_h=None)
     assert found.reference.test is None
     for name, threshold in found.thresholds.items():
         assert 'too little data for a rate' in threshold.reason, name
@@ -214,7 +207,7 @@ def test_auroc_of_ties_and_missing_values():
 
 
 def test_indicators_tell_a_shift_apart_in_windows_better_than_in_frames(bundle):
-    found = calibrate(bundle, [observed(0), observed(1)], ert_h=1.0)
+    found = calibrate(bundle, {'lab': [observed(0), observed(1)]}, ert_h=1.0)
     usual = known_drives(found.reference, [observed(2)])
     shifted = replace(
         observed(3),
@@ -355,7 +348,7 @@ def test_observed_drive_without_frames_is_refused(bundle):
 
 def test_a_written_bundle_says_what_it_was_made_of(bundle, tmp_path):
     sizes = {'size': bundle.reference.size, 'classes': len(bundle.classes)}
-    found = calibrate(bundle, [observed(seed, **sizes) for seed in range(2)], ert_h=5.0)
+    found = calibrate(bundle, {'lab': [observed(seed, **sizes) for seed in range(2)]}, ert_h=5.0)
     (tmp_path / 'new').mkdir()
     written = write_bundle(bundle, found, [{'name': 'monday'}], tmp_path / 'new')
     assert written.provenance['drives']['hours_between_false_alarms'] == 5.0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""The monitor's warning of unfamiliar surroundings, by a reference of format 2."""
+"""The monitor's warning of unfamiliar surroundings, by a reference with a sequential test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from statistics_of_drives import with_test
 
 from seg_uncertainty_ros.bundle import ClassInfo
 from seg_uncertainty_ros.bundle import Threshold
@@ -66,7 +67,7 @@ def reference():
             for o in seen
         ]
 
-    return fit_shift_reference({'town': [drive() for _ in range(5)]}, ert_h=0.5)
+    return with_test(fit_shift_reference({'town': [drive() for _ in range(5)]}), 0.5)
 
 
 class Drive:

@@ -13,7 +13,6 @@ import numpy as np
 
 from seg_uncertainty_ros.bundle import MODEL_CARD
 from seg_uncertainty_ros.bundle import Threshold
-from seg_uncertainty_ros.calibration.held_out import held_out_shift
 from seg_uncertainty_ros.calibration.observed import DriveError
 from seg_uncertainty_ros.calibration.return_level import STEP_S
 from seg_uncertainty_ros.calibration.return_level import ReturnLevelError
@@ -24,10 +23,10 @@ from seg_uncertainty_ros.calibration.return_level import return_level
 from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.shift.fitting import WINDOW_S
 from seg_uncertainty_ros.shift.fitting import fit_shift_reference
+from seg_uncertainty_ros.shift.reference import ShiftReferenceError
 from seg_uncertainty_ros.shift.sequential import SequentialError
 from seg_uncertainty_ros.shift.sequential import SequentialTest
 from seg_uncertainty_ros.shift.sequential import correlation_steps
-from seg_uncertainty_ros.shift.shift_reference import ShiftReferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.bundle import Bundle
     from seg_uncertainty_ros.calibration.observed import ObservedDrive
     from seg_uncertainty_ros.calibration.return_level import ReturnLevel
-    from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+    from seg_uncertainty_ros.shift.fitting import ShiftFit
+    from seg_uncertainty_ros.shift.reference import ShiftReference
 
 ERT_H = 10.0
 LEAST_AREA = 0.01
@@ -67,11 +67,10 @@ class Calibration:
 
 def calibrate(
     bundle: Bundle,
-    drives: Sequence[ObservedDrive],
+    drives: Mapping[str, Sequence[ObservedDrive]],
     *,
     ert_h: float | None = ERT_H,
     sequential: bool = False,
-    domain: str = 'own drives',
     config: MonitorConfig | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -80,48 +79,65 @@ def calibrate(
 
     Args:
         bundle: that the drives were observed with.
-        drives: usual ones.
+        drives: usual ones, domain -> drives.
         ert_h: hours between false alarms of each warning; None for thresholds well beyond the
             drives, and not nearer than the bundle's, without a rate.
         sequential: the alarm of the domain is that of a sequential test, which sums up what is
             beyond the bound: it finds smaller shifts that last, later. Otherwise it is a level.
-        domain: name of the domain.
         config: of the monitor, whose hold times count.
         seed: of the bootstrap.
-        progress: show bars.
+        progress: show a bar.
 
     Raises:
         DriveError: too little data, and how much is needed.
 
     """
     config = config or MonitorConfig()
-    pieces = [piece for drive in drives for piece in drive.pieces(config.jump_s)]
+    every = [drive for group in drives.values() for drive in group]
     try:
-        reference = fit_shift_reference(
-            {domain: [piece.frames for piece in pieces]}, progress=progress
+        fit = fit_shift_reference(
+            {name: [drive.frames for drive in group] for name, group in drives.items()},
+            progress=progress,
         )
-        held_out = held_out_shift(reference, drives, jump_s=config.jump_s, progress=progress)
-        test = _fit_test(held_out, ert_h, seed) if sequential and ert_h is not None else None
+        shifts = held_out_shift(fit, config.jump_s)
+        test = fit_test(shifts, ert_h, seed) if sequential and ert_h is not None else None
     except (ShiftReferenceError, SequentialError) as error:
-        raise DriveError(_too_little(drives, error)) from error
+        raise DriveError(_too_little(every, error)) from error
+    pieces = [piece for drive in every for piece in drive.pieces(config.jump_s)]
     series = {
         'ood_area': [Series(piece.stamps_s, piece.ood_area) for piece in pieces],
         'low_confidence': [Series(piece.stamps_s, 1 - piece.confidence) for piece in pieces],
-        'domain_shift': held_out,
+        'domain_shift': shifts,
     }
     if ert_h is None:
         thresholds = _widened(bundle, series, config)
     else:
-        thresholds = _thresholds(drives, series, config, ert_h, seed)
-    return Calibration(replace(reference, test=test), thresholds, ert_h, seed)
+        thresholds = _thresholds(every, series, config, ert_h, seed)
+    return Calibration(replace(fit.reference, test=test), thresholds, ert_h, seed)
 
 
-def _fit_test(held_out: Sequence[Series], ert_h: float, seed: int) -> SequentialTest:
-    """Fit the sequential test to drives that the reference behind them has not seen."""
+def held_out_shift(fit: ShiftFit, jump_s: float) -> list[Series]:
+    """Return the shift of every piece of the held-out drives between jumps of time."""
+    return [
+        piece
+        for drive in fit.held_out
+        for piece in Series((drive.stamps_ns - drive.stamps_ns[:1]) / 1e9, drive.shift).pieces(
+            jump_s
+        )
+    ]
+
+
+def fit_test(held_out: Sequence[Series], ert_h: float, seed: int = 0) -> SequentialTest:
+    """Fit the sequential test to drives that the reference behind them has not seen.
+
+    Raises:
+        SequentialError: not one full window, or too few independent blocks.
+
+    """
     steps = [values for series in held_out if (values := maxima(series, STEP_S)).size]
     if not steps:
         msg = 'not one full window on held-out drives'
-        raise ShiftReferenceError(msg)
+        raise SequentialError(msg)
     correlated_s = STEP_S * correlation_steps([values - values.mean() for values in steps])
     test = SequentialTest.fit(
         steps,

@@ -10,7 +10,6 @@ import numpy as np
 
 from seg_uncertainty_ros.calibration.false_alarms import alarms
 from seg_uncertainty_ros.calibration.false_alarms import false_alarms
-from seg_uncertainty_ros.calibration.held_out import shift_series
 from seg_uncertainty_ros.calibration.return_level import Series
 from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.monitor.hysteresis import Limits
@@ -56,11 +55,11 @@ def series(bundle: Bundle, drive: ObservedDrive, name: str) -> Series:
         return Series(drive.stamps_s, drive.ood_area)
     if name == 'low_confidence':
         return Series(drive.stamps_s, drive.confidence)
-    if bundle.reference.test is None:
-        return shift_series(bundle.reference, drive)
     evaluator = ShiftEvaluator(bundle.reference)
-    evidence = [evaluator.update(frame).cusum for frame in drive.frames]
-    return Series(drive.stamps_s, np.array(evidence, np.float64))
+    found = [evaluator.update(frame) for frame in drive.frames]
+    tested = bundle.reference.test is not None
+    values = [each.cusum if tested else each.shift for each in found]
+    return Series(drive.stamps_s, np.array(values, np.float64))
 
 
 def limits(bundle: Bundle, name: str, config: MonitorConfig | None = None) -> Limits:

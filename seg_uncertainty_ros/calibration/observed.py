@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seg_uncertainty_ros.calibration.return_level import pieces
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import MonitorConfig
@@ -51,25 +51,18 @@ class ObservedDrive:
         stamps = np.array([frame.stamp_ns for frame in self.frames], np.int64)
         return (stamps - stamps[:1]) / 1e9
 
-    def part(self, start: int, stop: int) -> ObservedDrive:
-        """Return frames ``start`` to ``stop``, without the latter."""
+    def part(self, part: slice) -> ObservedDrive:
+        """Return some of the frames."""
         return replace(
             self,
-            frames=self.frames[start:stop],
-            ood_area=self.ood_area[start:stop],
-            confidence=self.confidence[start:stop],
+            frames=self.frames[part],
+            ood_area=self.ood_area[part],
+            confidence=self.confidence[part],
         )
-
-    def halves(self) -> tuple[ObservedDrive, ObservedDrive]:
-        """Return the first and the second half of the frames."""
-        middle = len(self.frames) // 2
-        return self.part(0, middle), self.part(middle, len(self.frames))
 
     def pieces(self, jump_s: float) -> list[ObservedDrive]:
         """Return the parts between jumps of time: back, or on by more than ``jump_s``."""
-        gaps = np.diff(self.stamps_s)
-        cuts = [0, *(np.flatnonzero((gaps < 0) | (gaps > jump_s)) + 1), len(self.frames)]
-        return [self.part(int(a), int(b)) for a, b in pairwise(cuts)]
+        return [self.part(part) for part in pieces(self.stamps_s, jump_s)]
 
 
 def observe_drive(

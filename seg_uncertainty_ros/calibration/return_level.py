@@ -9,6 +9,7 @@ chapter 4) with an exponential tail. Peaks are maxima of blocks that are about i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,12 @@ class Series:
 
     seconds: NDArray[np.float64]
     values: NDArray[np.float64]
+
+    def pieces(self, jump_s: float) -> list[Series]:
+        """Return the parts between jumps of time: back, or on by more than ``jump_s``."""
+        return [
+            Series(self.seconds[part], self.values[part]) for part in pieces(self.seconds, jump_s)
+        ]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,13 @@ class ReturnLevel:
             needed = RULE_OF_THREE * self.period_h
             text += f'; extrapolated by an exponential tail, {needed:g} h would bear it out'
         return text
+
+
+def pieces(seconds: NDArray[np.float64], jump_s: float) -> list[slice]:
+    """Return the parts of stamps (n,) between jumps of time."""
+    gaps = np.diff(seconds)
+    cuts = [0, *(np.flatnonzero((gaps < 0) | (gaps > jump_s)) + 1), len(seconds)]
+    return [slice(int(a), int(b)) for a, b in pairwise(cuts)]
 
 
 def return_level(

@@ -112,10 +112,9 @@ def run(options: argparse.Namespace) -> int:
         )
     result = calibrate(
         bundle,
-        drives,
+        {options.domain: drives},
         ert_h=None if options.without_rate else hours,
         sequential=options.sequential,
-        domain=options.domain,
         seed=options.seed,
         progress=True,
     )

@@ -11,7 +11,6 @@ from seg_uncertainty_ros.bundle import GRAPH
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.cli.options import add_command
-from seg_uncertainty_ros.shift.loading import describe_reference
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +42,10 @@ def run(options: argparse.Namespace) -> int:
             f'  warning    {name:15} from {threshold.enter:g} until {threshold.exit:g}:', end=' '
         )
         print(threshold.reason)
-    print(f'  reference  {describe_reference(bundle.reference)}')
+    about = (
+        bundle.reference.describe() if bundle.reference else 'none: no domain shift can be told'
+    )
+    print(f'  reference  {about}')
     for key, value in bundle.provenance.items():
         print(f'  provenance {key}: {value}')
     return 0

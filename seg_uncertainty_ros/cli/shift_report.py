@@ -27,7 +27,6 @@ from seg_uncertainty_ros.evaluation.shift import known_drives
 from seg_uncertainty_ros.evaluation.shift import separation
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.recordings import open_source
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     import argparse
@@ -85,14 +84,16 @@ def run(options: argparse.Namespace) -> int:
     if both := {*options.known} & {*options.fit}:
         msg = f'--known: {min(both)} is in --fit too'
         raise CommandError(msg)
-    if not options.fit and not isinstance(bundle.reference, ShiftReference):
+    if not options.fit and bundle.reference is None:
         msg = f'{options.reference}: no reference of drives: calibrate it first, or --fit DRIVE...'
         raise CommandError(msg)
     open_all((*options.known, *options.fit, *options.sources), options.topic)
     out = new_directory(options.out)
     pipeline = Pipeline(bundle)
     if options.fit:
-        found = calibrate(bundle, [_observe(pipeline, spec, options) for spec in options.fit])
+        found = calibrate(
+            bundle, {'fit': [_observe(pipeline, spec, options) for spec in options.fit]}
+        )
         bundle = replace(bundle, reference=found.reference, thresholds=found.thresholds)
     known = [_observe(pipeline, spec, options) for spec in options.known]
     usual = known_drives(bundle.reference, known)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.calibration.observed import ObservedDrive
-    from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+    from seg_uncertainty_ros.shift.reference import ShiftReference
 
 COMBINED = 'shift'
 COLUMNS = (COMBINED, *INDICATORS)

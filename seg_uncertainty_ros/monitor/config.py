@@ -99,8 +99,6 @@ class MonitorConfig:
     region: RegionConfig = field(default_factory=RegionConfig)
     anomaly: AnomalyConfig = field(default_factory=AnomalyConfig)
     confidence_in: str = 'image'
-    shift_window_s: float = 2.0
-    shift_min_frames: int = 5
     latency_window_s: float = 2.0
     jump_s: float = 10.0
 
@@ -123,8 +121,6 @@ class MonitorConfig:
         if self.confidence_in not in {'image', 'region'}:
             msg = f'confidence_in: {self.confidence_in!r}, expected image or region'
             raise MonitorError(msg)
-        _check_number('shift_window_s', self.shift_window_s, 1e-3, 3600.0)
-        _check_whole('shift_min_frames', self.shift_min_frames, 1, 512)
         _check_number('latency_window_s', self.latency_window_s, 1e-3, 3600.0)
         _check_number('jump_s', self.jump_s, 1e-3, 86400.0)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""How unfamiliar the last seconds are, by a reference of either format."""
+"""How unfamiliar the last seconds are."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from typing import Protocol
 
 import numpy as np
 
 from seg_uncertainty_ros.shift.indicators import INDICATORS
 from seg_uncertainty_ros.shift.indicators import frame_statistics
 from seg_uncertainty_ros.shift.online import ShiftEvaluator
-from seg_uncertainty_ros.shift.online import Window
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seg_uncertainty_ros.monitor.assessment import Observation
-    from seg_uncertainty_ros.monitor.config import MonitorConfig
     from seg_uncertainty_ros.shift.online import ShiftAssessment
-    from seg_uncertainty_ros.shift.reference import Reference
+    from seg_uncertainty_ros.shift.reference import ShiftReference
 
 WARM_UP = 'warm-up: the window of the domain shift is not full'
 MAX_WORDS = 3
@@ -57,44 +53,14 @@ class DomainShift:
     indicators: Mapping[str, Indicator] = field(default_factory=dict)
 
 
-class ShiftJudge(Protocol):
+class ShiftJudge:
     """Takes one observation after the other; stamps never go back."""
-
-    def update(self, observation: Observation) -> DomainShift:
-        """Judge an observation whose embedding is finite, or None."""
-
-    def reset(self) -> None:
-        """Forget every observation."""
-
-
-class EmbeddingJudge:
-    """By a reference of format 1: the distance of the window's mean embedding."""
-
-    def __init__(self, reference: Reference, window_s: float, min_frames: int) -> None:
-        self._reference = reference
-        self._window = Window(window_s, min_frames)
-
-    def update(self, observation: Observation) -> DomainShift:
-        """Judge an observation."""
-        mean = self._window.update(observation.embedding, observation.stamp_ns)
-        if mean is None:
-            return DomainShift()
-        value, domain = self._reference.measure(mean)
-        return DomainShift(value, domain=domain)
-
-    def reset(self) -> None:
-        """Forget every observation."""
-        self._window.reset()
-
-
-class IndicatorJudge:
-    """By a reference of format 2: all indicators, and its sequential test if it has one."""
 
     def __init__(self, reference: ShiftReference) -> None:
         self._evaluator = ShiftEvaluator(reference)
 
     def update(self, observation: Observation) -> DomainShift:
-        """Judge an observation."""
+        """Judge an observation whose embedding is finite, or None."""
         frame = frame_statistics(
             observation.stamp_ns,
             observation.mask,
@@ -118,17 +84,6 @@ class IndicatorJudge:
     def reset(self) -> None:
         """Forget every observation and the evidence."""
         self._evaluator.reset()
-
-
-def shift_judge(
-    reference: Reference | ShiftReference | None, config: MonitorConfig
-) -> ShiftJudge | None:
-    """Return what judges by a reference; one of format 2 brings its window along."""
-    if reference is None:
-        return None
-    if isinstance(reference, ShiftReference):
-        return IndicatorJudge(reference)
-    return EmbeddingJudge(reference, config.shift_window_s, config.shift_min_frames)
 
 
 def _moved(found: ShiftAssessment) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from seg_uncertainty_ros.monitor.config import WARNINGS
 from seg_uncertainty_ros.monitor.config import MonitorError
 from seg_uncertainty_ros.monitor.domain_shift import WARM_UP
 from seg_uncertainty_ros.monitor.domain_shift import DomainShift
-from seg_uncertainty_ros.monitor.domain_shift import shift_judge
+from seg_uncertainty_ros.monitor.domain_shift import ShiftJudge
 from seg_uncertainty_ros.monitor.hysteresis import Hysteresis
 from seg_uncertainty_ros.monitor.hysteresis import Limits
 from seg_uncertainty_ros.monitor.hysteresis import jumped_back
@@ -35,7 +35,6 @@ from seg_uncertainty_ros.monitor.region_of_interest import sample
 from seg_uncertainty_ros.segments import components
 from seg_uncertainty_ros.segments import features
 from seg_uncertainty_ros.segments.tracks import Tracker
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.segments.components import Components
     from seg_uncertainty_ros.segments.meta import MetaModel
     from seg_uncertainty_ros.segments.meta import Verdicts
-    from seg_uncertainty_ros.shift.reference import Reference
+    from seg_uncertainty_ros.shift.reference import ShiftReference
 
 MAX_LATENCIES = 512
 NOTHING = OodArea(0.0, ())
@@ -72,7 +71,7 @@ class Monitor:
         config: MonitorConfig,
         classes: Sequence[ClassInfo],
         thresholds: Mapping[str, Threshold],
-        reference: Reference | ShiftReference | None,
+        reference: ShiftReference | None,
         meta: MetaModel | None = None,
         *,
         label: str | None = None,
@@ -87,7 +86,7 @@ class Monitor:
         self._hysteresis = {name: Hysteresis(self._limits(config, name)) for name in WARNINGS}
         self._label = label
         self._ignored = 0
-        self._shift_judge = shift_judge(reference, config)
+        self._shift_judge = ShiftJudge(reference) if reference else None
         self.config = config
         self._forget()
         self.configure(config)
@@ -108,14 +107,11 @@ class Monitor:
         """Take other parameters while running; warnings keep their state. Refused as a whole."""
         limits = {name: self._limits(config, name) for name in WARNINGS}
         self._region = RegionOfInterest(config.region, self._classes)
-        before, self.config = self.config, config
+        self.config = config
         for name in WARNINGS:
             self._hysteresis[name].limits = limits[name]
             if not getattr(config, name).enabled:
                 self._clear(name, 'disabled')
-        windows = [(each.shift_window_s, each.shift_min_frames) for each in (before, config)]
-        if windows[0] != windows[1] and not isinstance(self._reference, ShiftReference):
-            self._shift_judge = shift_judge(self._reference, config)
 
     def reset(self) -> None:
         """Clear every warning, the latched ones too, and the windows."""
@@ -211,11 +207,7 @@ class Monitor:
     def _tests_sequentially(self, config: MonitorConfig) -> bool:
         """Tell whether the sequential test warns of a shift: not where thresholds are given."""
         given = config.domain_shift.enter is not None or config.domain_shift.exit is not None
-        return (
-            isinstance(self._reference, ShiftReference)
-            and self._reference.test is not None
-            and not given
-        )
+        return self._reference is not None and self._reference.test is not None and not given
 
     def _check(self, observation: Observation) -> None:
         shape = np.shape(observation.mask)

@@ -14,7 +14,6 @@ from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
 from seg_uncertainty_ros.scores.gradient_norm import GradientNorm
-from seg_uncertainty_ros.scores.sums import channel_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +41,11 @@ class ScoreScale(nn.Module):
         self.register_buffer('inverse_width', 1.0 / (knots[:, 1:] - knots[:, :-1]))
 
     def forward(self, score: Tensor, index: Tensor) -> Tensor:
-        """Map a score HxW of the kind ``index`` (int64 scalar) to HxW in 0..1."""
-        lower = self.lower[index].view(-1, 1, 1)
-        inverse = self.inverse_width[index].view(-1, 1, 1)
+        """Map a score P of the kind ``index`` (int64 scalar) to 1xP in 0..1."""
+        lower, inverse = self.lower[index].view(-1, 1), self.inverse_width[index].view(-1, 1)
         pieces = ((score - lower) * inverse).clamp(0.0, 1.0)
-        return channel_sum(pieces.unsqueeze(0))[0] / self.lower.shape[1]
+        count = self.lower.shape[1]
+        return pieces.new_full((1, count), 1.0 / count) @ pieces
 
 
 def to_uint8(plane: Tensor) -> Tensor:
@@ -91,23 +90,24 @@ class DeployedGraph(nn.Module):
 
     def raw(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return tempered logits 1xSxhxw, scores Kxhxw and embedding D of a uint8 HxWx3 BGR."""
-        return self._judge(self._predict(image))
+        prediction = self._predict(image)
+        scores = self._judge(prediction).view(-1, *prediction.logits.shape[2:])
+        return prediction.logits / self.temperature, scores, prediction.embedding[0]
 
     def _predict(self, image: Tensor) -> Prediction:
         # TensorRT wants a uint8 input to meet a cast before anything else.
         return self.segmenter(image.float().permute(2, 0, 1).unsqueeze(0))
 
-    def _judge(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
-        logits = prediction.logits / self.temperature
+    def _judge(self, prediction: Prediction) -> Tensor:
+        """Return raw scores KxP."""
         evidence = Evidence.of(
-            logits,
+            prediction.logits / self.temperature,
             prediction.features,
             prediction.outlier,
             self.temperature,
             tenths=any(isinstance(score, GradientNorm) and score.p < 0.5 for score in self.scores),
         )
-        scores = torch.cat([score(evidence) for score in self.scores])
-        return logits, scores, prediction.embedding[0]
+        return torch.cat([score(evidence) for score in self.scores], dim=1).flatten(0, 1)
 
     def forward(self, image: Tensor, score_index: Tensor) -> tuple[Tensor, ...]:
         """Run the graph.
@@ -122,13 +122,15 @@ class DeployedGraph(nn.Module):
 
         """
         prediction = self._predict(image)
-        _, scores, embedding = self._judge(prediction)
+        scores = self._judge(prediction)
+        height, width = prediction.logits.shape[2:]
         # The temperature changes no label; without it, the upsampling keeps the layout of the
         # convolution before it, which halves its time on a CPU.
         fine = F.interpolate(
             prediction.logits, scale_factor=2.0, mode='bilinear', align_corners=False
         )
         labels = fine.argmax(dim=1)[0].to(torch.uint8)
-        confidence = to_uint8(1.0 - scores[0])
-        anomaly = to_uint8(self.scale(scores[score_index], score_index))
-        return labels, confidence, anomaly, embedding, scores
+        confidence = to_uint8(1.0 - scores[0]).view(height, width)
+        anomaly = to_uint8(self.scale(scores[score_index], score_index)).view(height, width)
+        planes = scores.view(-1, height, width)
+        return labels, confidence, anomaly, prediction.embedding[0], planes

@@ -37,8 +37,6 @@ from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.running import exit_with
-from seg_uncertainty_ros.shift.loading import describe_reference
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,14 +190,6 @@ PARAMETERS = (
         applied='live',
     ),
     Parameter(
-        'shift_window',
-        _DEFAULTS.shift_window_s,
-        'Seconds of images that the domain shift looks at, where the reference does not say.',
-        minimum=0.1,
-        maximum=3600.0,
-        applied='live',
-    ),
-    Parameter(
         'jump',
         _DEFAULTS.jump_s,
         'A gap between stamps of more than these seconds is a jump of time.',
@@ -211,7 +201,6 @@ PARAMETERS = (
 # Parameters whose name in MonitorConfig also holds the unit.
 _RENAMED = {
     'anomaly.min_age': 'anomaly.min_age_s',
-    'shift_window': 'shift_window_s',
     'jump': 'jump_s',
 }
 
@@ -299,7 +288,7 @@ class MonitorNode(ManagedNode):
         names = [*PLANES]
         if self._bundle.segments is not None:
             names.append(DISPERSION)
-        if isinstance(self._bundle.reference, ShiftReference):
+        if self._bundle.reference is not None:
             names.append(IMAGE_STATISTICS)
         for name in names:
             self._inputs.append(
@@ -518,7 +507,8 @@ class MonitorNode(ManagedNode):
         }
         if self._bundle is not None:
             values['bundle'] = self._bundle.label
-            values['reference'] = describe_reference(self._bundle.reference)
+            reference = self._bundle.reference
+            values['reference'] = reference.describe() if reference else 'none'
         if assessment is not None:
             values |= {
                 'thresholds_overridden': ', '.join(assessment.overridden) or 'none',

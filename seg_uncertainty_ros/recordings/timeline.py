@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from typing import Any
 
+from seg_uncertainty_ros.bundle import Threshold
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from seg_uncertainty_ros.bundle import Threshold
-
 INDICATORS = (
     ('ood_area', 'ood_area', 'anomalous share\nof the road'),
     ('low_confidence', 'mean_confidence', 'mean confidence'),
     ('domain_shift', 'domain_shift', 'domain shift\n(1 = familiar)'),
 )
+# Where the reference has a sequential test, its evidence raises the warning, not the shift.
+EVIDENCE = 'shift_evidence'
+TEST = Threshold(1.0, 0.0, 'of the sequential test')
 COLORS = {'ood_area': '#c0392b', 'low_confidence': '#2c6fbb', 'domain_shift': '#7d4fa8'}
 
 
@@ -50,9 +53,11 @@ def draw_timeline(
     figure = Figure(figsize=(11, 7), layout='constrained')
     axes = figure.subplots(len(INDICATORS), 1, sharex=True)
     for axis, (warning, key, label) in zip(axes, INDICATORS, strict=True):
+        limit = thresholds[warning]
+        if warning == 'domain_shift' and any(row[EVIDENCE] is not None for row in assessments):
+            key, label, limit = EVIDENCE, 'evidence of a shift', TEST
         values = [float('nan') if row[key] is None else row[key] for row in assessments]
         axis.plot(seconds, values, color=COLORS[warning], linewidth=1.4)
-        limit = thresholds[warning]
         axis.axhline(limit.enter, color='black', linewidth=0.8, linestyle='--')
         axis.axhline(limit.exit, color='black', linewidth=0.8, linestyle=':')
         axis.text(1.005, limit.enter, 'raised', transform=axis.get_yaxis_transform(), va='center')

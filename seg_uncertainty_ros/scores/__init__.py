@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Anomaly scores of a pixel, higher is stranger: modules from Evidence to NxHxW."""
+"""Anomaly scores of a pixel, higher is stranger: modules from Evidence to Nx1xP, P pixels."""
 
 from __future__ import annotations
 

@@ -25,15 +25,18 @@ STEEP = 1e30
 class Evidence:
     """What scores are computed from, all float32; every derived plane is computed once.
 
-    ``logits`` z tempered, NxSxHxW; ``features`` φ before the last convolution, NxFxHxW, >= 0;
-    ``outlier`` the untempered logit of the outlier output, NxHxW, or None without one.
+    The P = HW pixels are one dimension: planes are Nx1xP. A runtime then neither changes nor asks
+    for a shape between any two of the many operators that a score consists of.
+
+    ``logits`` z tempered, NxSxP; ``features`` φ before the last convolution, NxFxHxW, >= 0;
+    ``outlier`` the untempered logit of the outlier output, Nx1xP, or None without one.
     ``temperature`` T of z = y / T: a void class is one of the softmax's classes and takes it too;
     an outlier head is a classifier of its own, which T was not fitted on. ``tenths`` whether
     powers 0.1 and 0.3 are asked for anyhow: products of them then save an exponential.
 
-    Planes, sums over channels, are NxHxW. With y = z − max z <= 0 the
-    softmax is e^y / ``total``. Sums over the classes leave out the predicted one, so that
-    1 − max p = ``rest / total`` keeps its precision where 1 − 1/Σe^y cancels.
+    With y = z − max z <= 0 the softmax is e^y / ``total``. Sums over the classes leave out the
+    predicted one, so that 1 − max p = ``rest / total`` keeps its precision where 1 − 1/Σe^y
+    cancels.
     """
 
     logits: Tensor
@@ -56,8 +59,10 @@ class Evidence:
         *,
         tenths: bool = False,
     ) -> Evidence:
-        """Return the evidence of a prediction, nothing derived yet."""
-        return cls(logits, features, outlier, temperature, tenths)
+        """Return the evidence of a prediction: logits NxSxHxW, φ NxFxHxW, outlier NxHxW."""
+        if outlier is not None:
+            outlier = outlier.flatten(1).unsqueeze(1)
+        return cls(logits.flatten(2), features, outlier, temperature, tenths)
 
     @property
     def classes(self) -> int:
@@ -66,17 +71,17 @@ class Evidence:
 
     @cached_property
     def maximum(self) -> Tensor:
-        """Max z, NxHxW."""
-        return self.logits.amax(dim=1, keepdim=True).squeeze(1)
+        """Max z, Nx1xP."""
+        return self.logits.amax(dim=1, keepdim=True)
 
     @cached_property
     def shifted(self) -> Tensor:
-        """Logits minus their maximum, y, NxSxHxW."""
-        return self.logits - self.maximum.unsqueeze(1)
+        """Logits minus their maximum, y, NxSxP."""
+        return self.logits - self.maximum
 
     @cached_property
     def below(self) -> Tensor:
-        """1 where y < 0, 0 where a class has the largest logit, NxSxHxW.
+        """1 where y < 0, 0 where a class has the largest logit, NxSxP.
 
         A comparison and a selection take three times as long.
         """
@@ -84,11 +89,11 @@ class Evidence:
 
     @cached_property
     def ties(self) -> Tensor:
-        """Number of classes besides the predicted one that have the largest logit, NxHxW."""
+        """Number of classes besides the predicted one that have the largest logit, Nx1xP."""
         return (self.classes - 1.0) - channel_sum(self.below)
 
     def others(self, p: float) -> Tensor:
-        """Return e^(p y), 0 for classes that have the largest logit, NxSxHxW; p of NORMS."""
+        """Return e^(p y), 0 for classes that have the largest logit, NxSxP; p of NORMS."""
         if p not in self._others:
             if p in (1.0, 2.0):
                 half = self.others(0.5 * p)
@@ -105,14 +110,11 @@ class Evidence:
         return self._others[p]
 
     def others_power_sum(self, p: float) -> Tensor:
-        """Return Σ e^(p y) over the classes that are not predicted, NxHxW."""
+        """Return Σ e^(p y) over the classes that are not predicted, Nx1xP."""
         return channel_sum(self.others(p)) + self.ties
 
     def feature_powers(self, p: float) -> Tensor:
-        """Return φ^p, NxFxP for P = HW; p of DYADIC, or 2.
-
-        Flat, so that ONNX Runtime converts φ out of the layout of its convolutions once only.
-        """
+        """Return φ^p, NxFxP; p of DYADIC, or 2."""
         if p not in self._powers:
             if p == 1.0:
                 powers = self.features.flatten(2)
@@ -124,7 +126,7 @@ class Evidence:
         return self._powers[p]
 
     def feature_power_sum(self, p: float) -> Tensor:
-        """Return Σ φ^p, NxHxW; p of NORMS, 0.1 and 0.3 as dyadic_weights says.
+        """Return Σ φ^p, Nx1xP; p of NORMS, 0.1 and 0.3 as dyadic_weights says.
 
         A logarithm and two exponentials would take as long as all other scores together.
         """
@@ -133,37 +135,37 @@ class Evidence:
                 weights = zip(dyadic_weights(p), DYADIC, strict=True)
                 total = sum(weight * self.feature_power_sum(e) for weight, e in weights)
             else:
-                total = channel_sum(self.feature_powers(p)).view(self.maximum.shape)
+                total = channel_sum(self.feature_powers(p))
             self._sums[p] = total
         return self._sums[p]
 
     def feature_power_ratio(self, p: float) -> Tensor:
-        """Return Σ φ^p / total^p, NxHxW; p of NORMS."""
+        """Return Σ φ^p / total^p, Nx1xP; p of NORMS."""
         if p not in self._ratios:
             self._ratios[p] = self.feature_power_sum(p) / power(self.total, p)
         return self._ratios[p]
 
     @cached_property
     def rest(self) -> Tensor:
-        """Σ e^y over the classes that are not predicted, NxHxW."""
+        """Σ e^y over the classes that are not predicted, Nx1xP."""
         return self.others_power_sum(1.0)
 
     @cached_property
     def total(self) -> Tensor:
-        """Σ e^y, NxHxW."""
+        """Σ e^y, Nx1xP."""
         return 1.0 + self.rest
 
     @cached_property
     def log_total(self) -> Tensor:
-        """Log Σ e^y, NxHxW."""
+        """Log Σ e^y, Nx1xP."""
         return self.total.log()
 
     @cached_property
     def uncertainty(self) -> Tensor:
-        """1 − max p, NxHxW."""
+        """1 − max p, Nx1xP."""
         return self.rest / self.total
 
     @cached_property
     def free_energy(self) -> Tensor:
-        """−log Σ e^z, NxHxW."""
+        """−log Σ e^z, Nx1xP."""
         return -(self.maximum + self.log_total)

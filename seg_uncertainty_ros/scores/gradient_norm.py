@@ -40,11 +40,11 @@ class GradientNorm(nn.Module):
         self.p = p
 
     def power_sum(self, evidence: Evidence) -> Tensor:
-        """Return Σ_h |s_h total|^p, NxHxW, where p_h total = e^y."""
+        """Return Σ_h |s_h total|^p, Nx1xP, where p_h total = e^y."""
         raise NotImplementedError
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, >= 0."""
+        """Return the score, Nx1xP, >= 0."""
         powers = self.power_sum(evidence) * evidence.feature_power_ratio(self.p)
         if self.p == 0.5:
             return powers * powers
@@ -81,5 +81,5 @@ class PgnUniformExact(GradientNorm):
 
     def power_sum(self, evidence: Evidence) -> Tensor:
         """Return Σ_h |e^y − total/S|^p."""
-        from_uniform = evidence.shifted.exp() - (evidence.total / evidence.classes).unsqueeze(1)
+        from_uniform = evidence.shifted.exp() - evidence.total / evidence.classes
         return channel_sum(power(from_uniform.abs(), self.p))

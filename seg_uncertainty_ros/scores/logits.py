@@ -18,7 +18,7 @@ class MaxLogit(nn.Module):
     """−max z (Hendrycks et al., Scaling out-of-distribution detection, ICML 2022)."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, unbounded."""
+        """Return the score, Nx1xP, unbounded."""
         return -evidence.maximum
 
 
@@ -26,5 +26,5 @@ class Energy(nn.Module):
     """−log Σ e^z (Liu et al., Energy-based out-of-distribution detection, NeurIPS 2020)."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, unbounded."""
+        """Return the score, Nx1xP, unbounded."""
         return evidence.free_energy

@@ -82,12 +82,12 @@ class Mahalanobis(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).float())
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, >= 0."""
+        """Return the score, Nx1xP, >= 0."""
         whitened = F.conv2d(evidence.features, self.rows, self.bias)
         to_classes = F.conv2d(whitened, self.means, self.squares)
-        nearest = to_classes.amin(dim=1, keepdim=True).squeeze(1)
+        nearest = to_classes.amin(dim=1, keepdim=True).flatten(2)
         flat = whitened.flatten(2)
-        return channel_sum(flat * flat).view(nearest.shape) + nearest
+        return channel_sum(flat * flat) + nearest
 
 
 class FullMahalanobis(Mahalanobis):

@@ -32,7 +32,7 @@ class Void(nn.Module):
     """
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, unbounded."""
+        """Return the score, Nx1xP, unbounded."""
         return void_log_odds(evidence)
 
 
@@ -43,7 +43,7 @@ class VoidCombined(nn.Module):
     """
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW; max p_k = (1 − p_void) max p."""
+        """Return the score, Nx1xP; max p_k = (1 − p_void) max p."""
         odds = void_log_odds(evidence)
         return 2.0 * odds.sigmoid() + (-odds).sigmoid() * evidence.uncertainty
 
@@ -52,7 +52,7 @@ class Outlier(nn.Module):
     """Logit of the outlier head (Bevandić et al., GCPR 2019), in the order of its sigmoid."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, unbounded."""
+        """Return the score, Nx1xP, unbounded."""
         return evidence.outlier
 
 
@@ -64,6 +64,6 @@ class OutlierCombined(nn.Module):
     """
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW, as p_out + (1 − p_out)(1 − max p), which does not cancel."""
+        """Return the score, Nx1xP, as p_out + (1 − p_out)(1 − max p), which does not cancel."""
         logit = evidence.outlier
         return logit.sigmoid() + (-logit).sigmoid() * evidence.uncertainty

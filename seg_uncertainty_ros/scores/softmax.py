@@ -22,7 +22,7 @@ class MaxSoftmax(nn.Module):
     """1 − max p, 0..1 − 1/S (Hendrycks and Gimpel, ICLR 2017)."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW."""
+        """Return the score, Nx1xP."""
         return evidence.uncertainty
 
 
@@ -30,7 +30,7 @@ class Entropy(nn.Module):
     """−Σ p log p / log S, 0..1 (Chan et al., ICCV 2021)."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW; log Σe − Σ e·y / Σe, where the maximum adds 0."""
+        """Return the score, Nx1xP; log Σe − Σ e·y / Σe, where the maximum adds 0."""
         expected = channel_sum(evidence.others(1.0) * evidence.shifted) / evidence.total
         return (evidence.log_total - expected) / log(evidence.classes)
 
@@ -39,7 +39,7 @@ class Margin(nn.Module):
     """1 − max p + second max p, 0..1."""
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """Return the score, NxHxW."""
-        second = evidence.others(1.0).amax(dim=1, keepdim=True).squeeze(1)
+        """Return the score, Nx1xP."""
+        second = evidence.others(1.0).amax(dim=1, keepdim=True)
         second = torch.maximum(second, evidence.ties.clamp(max=1.0))
         return (evidence.rest + second) / evidence.total

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seg_uncertainty_ros.shift.gaussian import fit_gaussian
 from seg_uncertainty_ros.shift.indicators import DISTANCES
 from seg_uncertainty_ros.shift.indicators import GROUPS
 from seg_uncertainty_ros.shift.indicators import INDICATORS
 from seg_uncertainty_ros.shift.indicators import WEIGHTS
-from seg_uncertainty_ros.shift.reference import fit_gaussian
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,19 +13,19 @@ from math import sqrt
 from math import tan
 from statistics import NormalDist
 from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from seg_uncertainty_ros.shift.domain import Domain
+from seg_uncertainty_ros.shift.gaussian import scale_weight
 from seg_uncertainty_ros.shift.indicators import DISTANCES
 from seg_uncertainty_ros.shift.indicators import INDICATORS
 from seg_uncertainty_ros.shift.indicators import LEAST
 from seg_uncertainty_ros.shift.online import ShiftEvaluator
-from seg_uncertainty_ros.shift.reference import scale_weight
-from seg_uncertainty_ros.shift.sequential import SequentialTest
-from seg_uncertainty_ros.shift.shift_reference import ShiftReference
-from seg_uncertainty_ros.shift.shift_reference import ShiftReferenceError
+from seg_uncertainty_ros.shift.reference import ShiftReference
+from seg_uncertainty_ros.shift.reference import ShiftReferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 WINDOW_S = 2.0
 MIN_FRAMES = 2
-STEP_S = 1.0
-"""Seconds between the values of the sequential test, and at most between those behind a bound."""
+STEP_S = 0.5
+"""Windows behind a bound end at least this far apart, for overlapping ones repeat each other."""
 THIN_S = 0.4
 """Frames behind the statistics are at least this far apart: neighbours say the same again."""
 MIN_DOMAIN_FRAMES = 8
@@ -48,11 +48,22 @@ PRIOR = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
-    """Window indicators (n, J) of a held-out drive, every STEP_S or as often as it has frames."""
+class HeldOut:
+    """A drive, or a half of one, judged by the statistics of the others of its domain.
+
+    stamps_ns: (n,); shift: (n,), combined ratio after each frame, NaN where no window is full.
+    """
 
     stamps_ns: NDArray[np.int64]
-    values: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftFit:
+    """A reference, and what it says of the drives behind it where they are held out of it."""
+
+    reference: ShiftReference
+    held_out: tuple[HeldOut, ...]
 
 
 def fit_shift_reference(
@@ -61,11 +72,8 @@ def fit_shift_reference(
     window_s: float = WINDOW_S,
     min_frames: int = MIN_FRAMES,
     quantile: float = 0.95,
-    ert_h: float | None = None,
-    provenance: Mapping[str, object] | None = None,
-    seed: int = 0,
     progress: bool = False,
-) -> ShiftReference:
+) -> ShiftFit:
     """Fit from domain -> drives, each with its frames in order of time.
 
     Bounds come from drives that the statistics behind them have not seen: each of up to MAX_FOLDS
@@ -76,14 +84,11 @@ def fit_shift_reference(
         window_s: seconds of a window.
         min_frames: that a window needs.
         quantile: of held-out windows below a bound.
-        ert_h: hours between false alarms of the sequential test; None for no test.
-        provenance: what the drives are, kept in the reference.
-        seed: of the sequential test's bootstrap.
         progress: show a bar.
 
     Raises:
         ShiftReferenceError: too few frames, windows or embeddings, or of different sizes.
-        SequentialError: too few independent blocks for a sequential test.
+        GaussianError: embeddings that never change.
 
     """
     if not drives:
@@ -97,49 +102,70 @@ def fit_shift_reference(
         _check(name, group)
     weight = scale_weight([_embeddings(group) for group in thinned.values()]).astype(np.float32)
     frames = sum(len(drive) for group in drives.values() for drive in group)
-    domains, shifts, hours = [], [], 0.0
+    domains, held_out, hours = [], [], 0.0
     with tqdm(total=frames, desc='shift reference', unit='frame', disable=not progress) as bar:
         for name, group in drives.items():
-            fitted = Domain.fit(thinned[name], weight, window=_window_frames(group, window_s))
-            held_out = []
+            fitted = _fit_domain(group, weight, window_s)
+            judged = []
             for part, others in _folds(group):
-                domain = Domain.fit(
-                    [_thin(drive) for drive in others],
-                    weight,
-                    window=_window_frames(others, window_s),
-                )
-                judge = ShiftReference(
-                    (name,), weight, (domain,), window_s, min_frames, None, hours=1.0
-                )
+                domain = _fit_domain(others, weight, window_s)
+                judge = ShiftReference((name,), weight, (domain,), window_s, min_frames, None, 1.0)
                 for drive in part:
-                    held_out.append(_evaluate(judge, drive))
+                    judged.append(_judge(judge, drive))
                     bar.update(len(drive))
-            domain, combined = _bound(name, fitted, held_out, quantile)
+            domain, shifts = _bound(name, fitted, judged, quantile)
             domains.append(domain)
-            shifts += combined
+            held_out += shifts
             hours += sum(_hours(drive, window_s) for drive in group)
-    test = None
-    if ert_h is not None:
-        test = SequentialTest.fit(
-            shifts, step_s=STEP_S, ert_h=ert_h, min_block_s=2 * window_s, seed=seed
-        )
-    return ShiftReference(
+    reference = ShiftReference(
         names=tuple(drives),
         weight=weight,
         domains=tuple(domains),
         window_s=window_s,
         min_frames=min_frames,
-        test=test,
+        test=None,
         hours=hours,
-        provenance=dict(provenance or {}),
+    )
+    return ShiftFit(reference, tuple(held_out))
+
+
+class _Judged(NamedTuple):
+    """Window indicators (n, J) after each frame of a held-out drive, stamps (n,) in ns."""
+
+    stamps_ns: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @property
+    def sparse(self) -> NDArray[np.float64]:
+        """Values at least STEP_S apart."""
+        kept = [0] if len(self.stamps_ns) else []
+        for index, stamp in enumerate(self.stamps_ns):
+            if not 0 <= stamp - self.stamps_ns[kept[-1]] < STEP_S * 1e9:
+                kept.append(index)
+        return self.values[kept]
+
+
+def _fit_domain(
+    drives: Sequence[Sequence[FrameStatistics]], weight: NDArray[np.floating], window_s: float
+) -> Domain:
+    thinned = [_thin(drive) for drive in drives]
+    return Domain.fit(thinned, weight, window=_window_frames(thinned, window_s))
+
+
+def _judge(reference: ShiftReference, drive: Sequence[FrameStatistics]) -> _Judged:
+    evaluator = ShiftEvaluator(reference)
+    return _Judged(
+        np.array([frame.stamp_ns for frame in drive], np.int64),
+        np.array([evaluator.update(frame).values for frame in drive]).reshape(-1, len(INDICATORS)),
     )
 
 
 def _bound(
-    name: str, domain: Domain, held_out: Sequence[Series], quantile: float
-) -> tuple[Domain, list[NDArray[np.float64]]]:
-    """Set centre, spread, bound and level; return the combined ratios every STEP_S too."""
-    values = np.concatenate([series.values for series in held_out])
+    name: str, domain: Domain, judged: Sequence[_Judged], quantile: float
+) -> tuple[Domain, list[HeldOut]]:
+    """Set centre, spread, bound and level; return the combined ratios too."""
+    drives = [each.sparse for each in judged]
+    values = np.concatenate(drives)
     full = int(np.isfinite(values).any(axis=1).sum())
     if full < MIN_DOMAIN_FRAMES:
         msg = f'{name}: {full} full windows, expected at least {MIN_DOMAIN_FRAMES}'
@@ -151,16 +177,17 @@ def _bound(
     spread[known] = np.nanstd(values[:, known], axis=0)
     domain = replace(domain, centre=centre)
     bound[known] = np.nanquantile(domain.ratios(values)[:, known], quantile, axis=0)
-    bound = np.maximum(bound, _new_drive([series.values for series in held_out], quantile))
+    bound = np.maximum(bound, _new_drive(drives, quantile))
     least = np.array([LEAST.get(name, 1e-3) for name in INDICATORS])
     domain = replace(domain, spread=np.maximum(spread, least / 3), bound=np.maximum(bound, least))
-    combined = [
-        np.array([domain.combine(row) for row in domain.ratios(series.values)], np.float64)
-        for series in held_out
-    ]
-    level = float(np.nanquantile(np.concatenate(combined), quantile))
-    series = [_resample(s.stamps_ns, c / level) for s, c in zip(held_out, combined, strict=True)]
-    return replace(domain, level=np.float32(level)), series
+    level = float(np.nanquantile(_combined(domain, values), quantile))
+    domain = replace(domain, level=np.float32(level))
+    return domain, [HeldOut(j.stamps_ns, _combined(domain, j.values)) for j in judged]
+
+
+def _combined(domain: Domain, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the combined ratio (n,) of window indicators (n, J); NaN where none is known."""
+    return np.array([domain.combine(row) for row in domain.ratios(values)], np.float64)
 
 
 def _new_drive(values: Sequence[NDArray[np.float64]], quantile: float) -> NDArray[np.float64]:
@@ -205,29 +232,6 @@ def student_quantile(level: float, freedom: int) -> float:
     return z + sum(term / freedom ** (i + 1) for i, term in enumerate(terms))
 
 
-def _evaluate(judge: ShiftReference, drive: Sequence[FrameStatistics]) -> Series:
-    evaluator = ShiftEvaluator(judge)
-    stamps, values = [], []
-    for frame in drive:
-        assessment = evaluator.update(frame)
-        if not stamps or not 0 <= frame.stamp_ns - stamps[-1] < STEP_S / 2 * 1e9:
-            stamps.append(frame.stamp_ns)
-            values.append(assessment.values)
-    return Series(
-        np.array(stamps, np.int64), np.array(values).reshape(len(stamps), len(INDICATORS))
-    )
-
-
-def _resample(stamps_ns: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return means over steps of STEP_S; steps without a value are left out."""
-    known = np.isfinite(values)
-    if not known.any():
-        return np.empty(0)
-    step = ((stamps_ns[known] - stamps_ns[0]) // round(STEP_S * 1e9)).astype(int)
-    _, index, count = np.unique(step, return_inverse=True, return_counts=True)
-    return np.bincount(index, values[known]) / count
-
-
 def _thin(drive: Sequence[FrameStatistics]) -> list[FrameStatistics]:
     kept: list[FrameStatistics] = []
     for frame in drive:
@@ -237,8 +241,8 @@ def _thin(drive: Sequence[FrameStatistics]) -> list[FrameStatistics]:
 
 
 def _window_frames(drives: Sequence[Sequence[FrameStatistics]], window_s: float) -> int:
-    """Frames of a window after thinning, at the usual rate of the drives."""
-    gaps = [b.stamp_ns - a.stamp_ns for d in drives for a, b in pairwise(_thin(d))]
+    """Frames of a window at the usual rate of the drives."""
+    gaps = [b.stamp_ns - a.stamp_ns for drive in drives for a, b in pairwise(drive)]
     return max(1, round(window_s * 1e9 / max(float(np.median(gaps)), 1.0))) if gaps else 1
 
 

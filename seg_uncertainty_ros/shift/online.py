@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.shift.domain import Domain
     from seg_uncertainty_ros.shift.indicators import FrameStatistics
-    from seg_uncertainty_ros.shift.shift_reference import ShiftReference
+    from seg_uncertainty_ros.shift.reference import ShiftReference
 
 
 FULL = 0.75

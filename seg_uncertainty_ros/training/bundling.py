@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Literal
 
 import cv2
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -21,6 +20,8 @@ from seg_uncertainty_ros.bundle import MODEL_CARD
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import ScoreInfo
 from seg_uncertainty_ros.bundle import Threshold
+from seg_uncertainty_ros.calibration.calibrate import calibrate
+from seg_uncertainty_ros.calibration.observed import observe_drive
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.evaluation.calibration import KNOTS
 from seg_uncertainty_ros.evaluation.calibration import ProbabilityMetrics
@@ -29,9 +30,6 @@ from seg_uncertainty_ros.evaluation.calibration import TemperatureFit
 from seg_uncertainty_ros.evaluation.confusion import ConfusionMatrix
 from seg_uncertainty_ros.evaluation.recalibration import Pixels
 from seg_uncertainty_ros.frames import Frame
-from seg_uncertainty_ros.monitor.assessment import Observation
-from seg_uncertainty_ros.monitor.config import MonitorConfig
-from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.network.deployed import DeployedGraph
 from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
@@ -40,7 +38,6 @@ from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.procedural import Drive
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
-from seg_uncertainty_ros.shift.reference import Reference
 from seg_uncertainty_ros.training import datasets
 from seg_uncertainty_ros.training.feature_statistics import fit_feature_statistics
 from seg_uncertainty_ros.training.model_card import Metrics
@@ -52,10 +49,10 @@ from seg_uncertainty_ros.training.validation import GEOMETRY
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Iterator
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from seg_uncertainty_ros.calibration.observed import ObservedDrive
     from seg_uncertainty_ros.training.datasets import Sample
 
 # The best on fs_static, the set to choose scores on, of networks with each outlier output.
@@ -66,6 +63,10 @@ OUTLIER_SCORES = {
     'void': ('void', 'void_combined'),
     'head': ('outlier', 'outlier_combined', 'void'),
 }
+# Hours between false alarms of each kind: the quarter of an hour that is known of these drives
+# bears out no more.
+FALSE_ALARM_H = 0.25
+CAMVID_HZ = 30.0
 DRIVE_RATE_HZ = 5.0
 # Seeds of drives that neither training (10000 and up) nor the demo uses.
 DRIVE_SEEDS = range(500, 516)
@@ -73,24 +74,6 @@ CALIBRATION_SCENES = 120
 CALIBRATION_SEED = 50_000
 # CamVid's dusk drive: trained on, yet no part of what counts as its ordinary light.
 DUSK_DRIVE = '0001TP'
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """In-distribution drives of a domain; ``window``: frames behind a decision about shift."""
-
-    domain: str
-    drives: tuple[Sequence[NDArray[np.uint8]], ...]
-    window: int
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What the monitor measured on in-distribution drives, an array for each drive."""
-
-    ood_area: list[NDArray[np.float64]]
-    confidence: list[NDArray[np.float64]]
-    shift: list[NDArray[np.float64]]
 
 
 @torch.no_grad()
@@ -104,94 +87,38 @@ def raw_pixels(graph: DeployedGraph, samples: Iterable[Sample]) -> Iterator[Pixe
         yield Pixels(logits[0][:, known], scores[:, known], labels[known])
 
 
-def camvid_sequences(train: Sequence[Sample], val: Sequence[Sample]) -> Sequences:
-    """Return the day drives of CamVid; the labelled frames of train are 1 s apart."""
-    drives: dict[str, list[NDArray[np.uint8]]] = {}
-    for sample in train:
-        drive = sample.name.split('_')[0]
+def camvid_drives(samples: Iterable[Sample]) -> dict[str, list[Frame]]:
+    """Return the day drives of CamVid; the number in a frame's name counts at 30 Hz."""
+    drives: dict[str, list[Frame]] = {}
+    for sample in samples:
+        drive, number = sample.name.split('_')
         if drive != DUSK_DRIVE:
-            drives.setdefault(drive, []).append(sample.image)
-    return Sequences('camvid', (*drives.values(), _images(val)), 2)
+            stamp_ns = round(int(re.sub(r'\D', '', number)) * 1e9 / CAMVID_HZ)
+            drives.setdefault(drive, []).append(Frame(sample.image, stamp_ns))
+    return {name: sorted(frames, key=lambda f: f.stamp_ns) for name, frames in drives.items()}
 
 
-def procedural_sequences(seeds: Iterable[int], seconds: float = 10.0) -> Sequences:
+def procedural_drives(seeds: Iterable[int], seconds: float = 10.0) -> dict[str, list[Frame]]:
     """Return procedural drives without events."""
-    drives = tuple(
-        [
-            rendered.image
-            for rendered in Drive(seed=seed, rate_hz=DRIVE_RATE_HZ, duration_s=seconds)
-        ]
-        for seed in tqdm(list(seeds), desc='procedural drives', unit='drive')
-    )
-    return Sequences('procedural', drives, round(DRIVE_RATE_HZ * MonitorConfig().shift_window_s))
-
-
-@torch.no_grad()
-def embeddings(graph: DeployedGraph, sequences: Sequences) -> list[NDArray[np.float32]]:
-    """Return the embeddings of each drive, nxD."""
-    result = []
-    for drive in tqdm(sequences.drives, desc=f'embeddings of {sequences.domain}', unit='drive'):
-        rows = []
-        for image in drive:
-            size = GEOMETRY.network_size(*image.shape[:2])
-            resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-            rows.append(graph.raw(torch.from_numpy(resized))[2].numpy())
-        result.append(np.stack(rows))
+    result = {}
+    for seed in tqdm(list(seeds), desc='procedural drives', unit='drive'):
+        drive = Drive(seed=seed, rate_hz=DRIVE_RATE_HZ, duration_s=seconds)
+        frames = [Frame(each.image, drive.stamp_ns(index)) for index, each in enumerate(drive)]
+        result[f'seed {seed}'] = frames
     return result
 
 
-def observe(bundle: Bundle, drives: Iterable[Sequence[NDArray[np.uint8]]]) -> Observed:
-    """Run pipeline and monitor over in-distribution drives, as a node would."""
+def observe(
+    bundle: Bundle, domains: Mapping[str, Mapping[str, Sequence[Frame]]]
+) -> dict[str, list[ObservedDrive]]:
+    """Run pipeline and monitor over drives, domain -> name -> frames, as the nodes would."""
     pipeline = Pipeline(bundle)
-    observed = Observed([], [], [])
-    for drive in tqdm(list(drives), desc='thresholds', unit='drive'):
-        monitor = Monitor(
-            MonitorConfig(), bundle.classes, bundle.thresholds, bundle.reference, bundle.segments
-        )
-        rows = []
-        for index, image in enumerate(drive):
-            stamp_ns = 10**9 + round(index * 1e9 / DRIVE_RATE_HZ)
-            result = pipeline.process(Frame(image, stamp_ns))
-            rows.append(monitor.update(Observation.of(result, stamp_ns)))
-        observed.ood_area.append(np.array([row.ood_area or 0.0 for row in rows]))
-        observed.confidence.append(np.array([row.mean_confidence for row in rows]))
-        shifts = [row.domain_shift for row in rows if row.domain_shift is not None]
-        observed.shift.append(np.array(shifts))
-    return observed
-
-
-def lasting(values: Sequence[NDArray[np.float64]], seconds: float) -> NDArray[np.float64]:
-    """Return what each drive's indicator does not fall below for ``seconds``, pooled."""
-    frames = max(1, round(seconds * DRIVE_RATE_HZ)) + 1
-    windows = [np.lib.stride_tricks.sliding_window_view(v, frames) for v in values]
-    return np.concatenate([window.min(axis=1) for window in windows])
-
-
-def fit_thresholds(observed: Observed) -> dict[str, Threshold]:
-    """Return thresholds that in-distribution drives rarely reach, each with its reason."""
-    hold = MonitorConfig().ood_area.hold_on_s
-    areas = lasting(observed.ood_area, hold)
-    confidences = np.concatenate(observed.confidence)
-    shifts = np.concatenate(observed.shift)
-    area = max(0.01, float(np.quantile(areas, 0.99)))
-    confidence = float(np.quantile(confidences, 0.001)) - 0.02
-    shift = max(1.2, 1.1 * float(shifts.max()))
     return {
-        'ood_area': Threshold(
-            round(area, 4),
-            round(0.6 * area, 4),
-            f'the 99 % quantile of what lasts {hold:g} s in {len(areas)} in-distribution windows',
-        ),
-        'low_confidence': Threshold(
-            round(confidence, 4),
-            round(confidence + 0.02, 4),
-            f'0.02 below the 0.1 % quantile over {len(confidences)} in-distribution frames',
-        ),
-        'domain_shift': Threshold(
-            round(shift, 3),
-            round(0.85 * shift, 3),
-            f'1.1 x the largest of {len(shifts)} in-distribution windows, at least 1.2',
-        ),
+        domain: [
+            observe_drive(pipeline, name, frames)
+            for name, frames in tqdm(drives.items(), desc=f'drives of {domain}', unit='drive')
+        ]
+        for domain, drives in domains.items()
     }
 
 
@@ -268,13 +195,6 @@ def make_bundle(
     graph = DeployedGraph(segmenter, scale, temperature, scores, statistics).eval()
     export_onnx(graph, out / GRAPH)
 
-    domains = [camvid_sequences(train, val)]
-    if not comparison:
-        domains.append(procedural_sequences(DRIVE_SEEDS))
-    reference = Reference.fit(
-        {d.domain: embeddings(graph, d) for d in domains},
-        window={d.domain: d.window for d in domains},
-    )
     (out / MODEL_CARD).write_text('in the making\n', encoding='utf-8')
     never = Threshold(1e9, 1e8, 'not fitted yet')
     always = Threshold(-1.0, 0.0, 'not fitted yet')
@@ -291,7 +211,7 @@ def make_bundle(
         ),
         default_score=best if (best := DEFAULT_SCORE[output]) in scores else scores[0],
         thresholds={'ood_area': never, 'low_confidence': always, 'domain_shift': never},
-        reference=reference,
+        reference=None,
         provenance={},
         digest='',
     ).write()
@@ -299,8 +219,10 @@ def make_bundle(
     if not comparison:
         model, held_out = fit_segments(bundle, tqdm(labelled_frames(data), desc='objects'))
         bundle = replace(bundle, segments=model).write()
-    drives = [drive for domain in domains[1:] for drive in domain.drives]
-    observed = observe(bundle, (_images(val), *drives))
+    domains = {'camvid': camvid_drives((*train, *val))}
+    if not comparison:
+        domains['procedural'] = procedural_drives(DRIVE_SEEDS)
+    usual = calibrate(bundle, observe(bundle, domains), ert_h=FALSE_ALARM_H)
     test = () if comparison else datasets.camvid(data / 'camvid', 'test')
     metrics = Metrics(
         val=confusion(bundle, tqdm(val, desc='CamVid val')),
@@ -312,7 +234,8 @@ def make_bundle(
     )
     bundle = replace(
         bundle,
-        thresholds=fit_thresholds(observed),
+        reference=usual.reference,
+        thresholds=usual.thresholds,
         provenance={
             'recipe': recipe,
             'sources': list(state['sources']),
@@ -336,7 +259,3 @@ def choose_scores(scores: Sequence[str] | Literal['all'], output: str) -> tuple[
         scores = [name for name, score in SCORES.items() if score.needs != 'outlier']
         return (*scores, *OUTLIER_SCORES[output])
     return tuple(scores) or (*DEPLOYED, *OUTLIER_SCORES[output])
-
-
-def _images(samples: Sequence[Sample]) -> list[NDArray[np.uint8]]:
-    return [sample.image for sample in samples]

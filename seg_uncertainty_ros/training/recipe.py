@@ -60,6 +60,9 @@ class Recipe:
     weight_decay: float = 0.02
     warmup: int = 200
     ema: float = 0.998
+    # Share of what was learned in the weights that are kept, the rest is what they started from
+    # (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+    learned_share: float = 1.0
     # Target values rarer than this share of CamVid weigh more: (rare / share) ** power, bounded.
     rare_share: float = 0.05
     rare_power: float = 0.35

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from seg_uncertainty_ros.training.validation import validate
 from seg_uncertainty_ros.training.validation import validate_outliers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -113,6 +115,16 @@ def _upsample(planes: Tensor) -> Tensor:
     return F.interpolate(planes.float(), scale_factor=2.0, mode='bilinear')
 
 
+def interpolate(initial: Mapping[str, Tensor], model: nn.Module, share: float) -> nn.Module:
+    """Return a copy of a model whose weights lie this share of the way from the initial ones."""
+    result = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, value in result.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(initial[name], 1.0 - share)
+    return result
+
+
 def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Path:
     """Train ``recipe`` on ``data``; return the best checkpoint, ``out/best.pt``.
 
@@ -147,6 +159,7 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
     origin, earlier = initialise(model, init, first)
     sources = sorted({*earlier, *recipe.sources})
     model = model.to(device, memory_format=torch.channels_last)
+    initial = copy.deepcopy(model.state_dict())
     frozen = freeze(model, recipe)
     optimizer = make_optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -184,7 +197,8 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
         losses.append(float(loss.detach()))
         progress.set_postfix(loss=f'{np.mean(losses[-100:]):.3f}', best=f'{best:.4f}')
         if (step + 1) % recipe.validate_every == 0 or step + 1 == end:
-            matrix = validate(average.module, val)
+            judged = interpolate(initial, average.module, recipe.learned_share)
+            matrix = validate(judged, val)
             row = {
                 'step': step + 1,
                 'loss': round(float(np.mean(losses[-recipe.validate_every :])), 4),
@@ -194,7 +208,7 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
             }
             merit = row['miou']
             found = {
-                name: validate_outliers(average.module, samples, recipe.outlier_scores)
+                name: validate_outliers(judged, samples, recipe.outlier_scores)
                 for name, samples in strange.items()
             }
             row |= found
@@ -206,7 +220,7 @@ def train(recipe: Recipe, data: Path, out: Path, init: Path | None = None) -> Pa
             with (out / 'log.jsonl').open('a', encoding='utf-8') as log:
                 log.write(json.dumps(row) + '\n')
             checkpoint = {
-                'weights': average.module.state_dict(),
+                'weights': judged.state_dict(),
                 'recipe': asdict(recipe),
                 'origin': origin,
                 'sources': sources,

@@ -74,7 +74,8 @@ def validate_outliers(
         truth = cv2.resize(sample.labels, size, interpolation=cv2.INTER_NEAREST)
         known = truth != IGNORED
         for name, module in zip(scores, modules, strict=True):
-            counts[name].add(module(evidence)[0].cpu().numpy()[known], truth[known] == 1)
+            score = module(evidence).view(truth.shape).cpu().numpy()
+            counts[name].add(score[known], truth[known] == 1)
     return {
         name: tuple(round(float(v), 4) for v in ranking_metrics(count.pooled.counts)[[0, 2]])
         for name, count in counts.items()

@@ -156,3 +156,25 @@ def test_a_cut_run_continues_as_if_it_were_not_cut(tiny_data, tmp_path):
     ]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_kept_weights_lie_between_the_start_and_what_was_learned(tiny_data, tmp_path):
+    start = train(replace(RECIPE, stop_after=3), tiny_data, tmp_path / 'start')
+    found = {
+        share: torch.load(
+            train(
+                replace(RECIPE, seed=2, learned_share=share),
+                tiny_data,
+                tmp_path / str(share),
+                start,
+            ).with_name('end.pt'),
+            weights_only=True,
+        )['weights']
+        for share in (0.0, 0.5, 1.0)
+    }
+    begun = torch.load(start, weights_only=True)['weights']
+    for name, learned in found[1.0].items():
+        if learned.is_floating_point():
+            torch.testing.assert_close(found[0.0][name], begun[name])
+            torch.testing.assert_close(found[0.5][name], (begun[name] + learned) / 2)
+    assert not torch.equal(found[1.0]['classifier.weight'], begun['classifier.weight'])
