@@ -548,9 +548,11 @@ def test_embeddings_that_are_not_finite(reference):
     assert broken.domain_shift is not None
     assert broken.notes == ('embedding is not finite, 3 ignored so far',)
     assert before.notes == ()
+    assert 'embedding' in broken.indicators
     lost = drive.run(3.0, shift=np.nan)
-    assert lost.domain_shift is None
-    assert lost.notes[1] == WARM_UP
+    assert 'embedding' not in lost.indicators
+    assert lost.nearest_domain is None
+    assert lost.domain_shift is not None, 'confidence and classes are still judged'
 
 
 def test_no_road(reference):
@@ -564,9 +566,10 @@ def test_no_road(reference):
 def test_an_object_that_hides_the_road_clears_no_warning(reference):
     drive = Drive(reference)
     assert [w.name for w in drive.run(2.0, ood=True).warnings] == ['ood_area']
-    (warning,) = drive.run(5.0, mask=np.zeros((360, 640), np.uint8)).warnings
+    warning, shift = drive.run(5.0, mask=np.zeros((360, 640), np.uint8)).warnings
+    assert shift.name == 'domain_shift', 'other classes than ever'
     assert warning.message.startswith('unknown object: not measurable now')
-    assert drive.run(2.0).warnings == ()
+    assert drive.run(5.0).warnings == ()
 
 
 def test_changing_and_tiny_resolutions(reference):

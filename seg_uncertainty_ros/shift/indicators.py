@@ -115,9 +115,10 @@ GROUPS = {
     'embedding': ('embedding',),
     'outputs': (
         'confidence_distance',
-        'anomaly_distance',
         'class_distance',
-        *PlaneStatistics._fields,
+        'mean_confidence',
+        'low_confidence',
+        'entropy',
     ),
     'image': ImageStatistics._fields,
 }
@@ -126,10 +127,12 @@ WEIGHTS = {'embedding': 2.0, 'outputs': 1.0, 'image': 1.0}
 
 The mean embedding of a window tells domains apart the best by far; the other distances of the
 embedding say the same with more scatter and are left out. Outputs and image see what the network
-is blind to.
+is blind to. The anomaly has no say: it is the other warning's, and an unknown object must not look
+like an unfamiliar domain.
 """
 
-LEAST = dict.fromkeys((*GROUPS['outputs'], *GROUPS['image']), 0.02) | {'noise': 0.001}
+ANOMALY = ('anomaly_distance', 'mean_anomaly', 'high_anomaly')
+LEAST = dict.fromkeys((*GROUPS['outputs'], *ANOMALY, *GROUPS['image']), 0.02) | {'noise': 0.001}
 """What no person would call a change, however even the drives behind a bound were."""
 
 WORDS = {
