@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""The six novelty metrics on real shifts and corruptions: AUROC per frame and window, Q_EMD.
+"""The six novelty metrics on real shifts and corruptions: AUROC per frame and window, Q_EMD, cost.
 
 Each day drive of CamVid is held out once: an autoencoder is trained on the embeddings of the two
 others, and the drive is what every set is compared with. Corruptions are those of Seq05VD, which
@@ -8,11 +8,15 @@ the network was not trained on. Needs torch and the data that CONTRIBUTING.md na
 """
 
 import argparse
+import tempfile
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from reporting import machine
+from reporting import ms
 from reporting import table
 from shifts import CORRUPTIONS
 from shifts import DAY
@@ -26,16 +30,20 @@ from seg_uncertainty_ros.corruptions import MAX_SEVERITY
 from seg_uncertainty_ros.corruptions import corrupt
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.novelty.measure import METRICS
+from seg_uncertainty_ros.novelty.measure import Novelty
 from seg_uncertainty_ros.novelty.q_emd import q_emd
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.training.vae import Drive
 from seg_uncertainty_ros.training.vae import VaeRecipe
 from seg_uncertainty_ros.training.vae import fit_graph
+from seg_uncertainty_ros.training.vae import fit_novelty
 from seg_uncertainty_ros.training.vae import halves
 from seg_uncertainty_ros.training.vae import measure
 
 CORRUPTED = 'Seq05VD'
 CONTROL, CONTROL_DRIVE = 'CamVid val, day', '0016E5'
+SUBTLE = 'dusk, test'
 RATE_HZ = 5
 WINDOW_S = 2
 
@@ -128,6 +136,68 @@ def compare(held_out, sets, graph):
     return found
 
 
+@torch.no_grad()
+def latent_space(graph, rows):
+    """Return KL of the least and the most used dimension, error left, loss, median z-score."""
+    x = (torch.from_numpy(rows) - graph.centre) * graph.weight
+    mean, log_variance = graph.vae.encode(x)
+    divergence = (mean**2 + log_variance.exp() - log_variance - 1).mean(dim=0) / 2
+    error = (x - graph.vae.decoder(mean)).square().sum() / x.square().sum()
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    loss = graph.vae.loss(x, noise, 1.0)
+    z_score = np.median(measure(graph, rows)[:, METRICS.index('z_score')])
+    shares = divergence.min(), divergence.max(), error
+    return [*(f'{v:.2f}' for v in shares), f'{loss:.0f}', f'{z_score:.0f}']
+
+
+def principal(train, known, other, count):
+    """Return AUROC of another set by distances inside and outside principal directions.
+
+    Inside: to the nearest frame trained on, whitened; outside: what they do not explain.
+    """
+    scale = train.std(axis=0).clip(1e-6)
+    train, known, other = ((rows - train.mean(axis=0)) / scale for rows in (train, known, other))
+    _, lengths, directions = np.linalg.svd(train, full_matrices=False)
+    unit = directions[:count].T * np.sqrt(len(train)) / lengths[:count]
+    nearest, rest = [], []
+    for rows in (known, other):
+        differences = (rows @ unit)[:, None] - train @ unit
+        nearest.append(np.linalg.norm(differences, axis=2).min(axis=1)[:, None])
+        inside = rows @ directions[:count].T @ directions[:count]
+        rest.append(np.linalg.norm(rows - inside, axis=1)[:, None])
+    return aurocs(*nearest)[0], aurocs(*rest)[0]
+
+
+def explanation(sets, recipe):
+    """Return tables of what the latent space holds of known frames and of a subtle shift."""
+    spaces, linear = [], []
+    for drive in DAY:
+        train = np.concatenate([sets[name][0] for name in DAY if name != drive])
+        known, other = sets[drive][0], sets[SUBTLE][0]
+        graph = fit_graph([train], recipe)
+        for name, rows in (('trained on', train), ('held out', known), (SUBTLE, other)):
+            spaces.append([f'{drive}: {name}', *latent_space(graph, rows)])
+        for count in (recipe.latent, 4 * recipe.latent):
+            found = principal(train, known, other, count)
+            linear.append([f'{drive}: {count} directions', *(f'{value:.3f}' for value in found)])
+    header = ['held-out drive: set', 'KL, least', 'most', 'error left', 'loss', 'median z-score']
+    directions = [f'AUROC of {SUBTLE}', 'nearest frame inside', 'outside']
+    return f'{table(header, spaces)}\n\n{table(directions, linear)}'
+
+
+def cost(bundle, sets, recipe):
+    """Return what measuring a frame costs."""
+    first, second, third = (Drive(name, sets[name][0]) for name in DAY)
+    with tempfile.TemporaryDirectory() as folder:
+        novelty = Novelty(fit_novelty(bundle, [first, second], [third], recipe, Path(folder)))
+    seconds = []
+    for row in np.tile(third.embeddings, (20, 1)):
+        start = time.perf_counter()
+        novelty.measure(row)
+        seconds.append(time.perf_counter() - start)
+    return f'{ms(seconds)} ms a frame, 95 % below {ms(seconds, 95)} ms (goal: 0.2)'
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', type=Path, default=Path('../shared/data'))
@@ -136,8 +206,10 @@ def main():
     parser.add_argument('--seeds', type=int, default=3, help='autoencoders of each held-out drive')
     parser.add_argument('--beta', type=float, default=1.0)
     parser.add_argument('--cache', type=Path, help='folder to keep embeddings in')
+    parser.add_argument('--page', type=Path, help='Markdown file to write')
     options = parser.parse_args()
-    embeddings = Embeddings(Bundle.load(options.bundle), options.cache)
+    bundle = Bundle.load(options.bundle)
+    embeddings = Embeddings(bundle, options.cache)
     sets = {
         name: embeddings.get(name, load)
         for name, load in tqdm(sources(options.data).items(), desc='sets', unit='set')
@@ -160,21 +232,46 @@ def main():
         shifted |= artificial if drive == CORRUPTED else {}
         for name, figures in compare(sets[drive][0], shifted, graph).items():
             results.setdefault(name, []).append(figures)
-    print(machine(), f'\n{options.bundle.name}, beta {options.beta:g}, ', end='')
-    print(f'mean AUROC and median Q_EMD of {options.seeds} autoencoders a held-out drive\n')
     figures = {
         name: (*np.mean(rows, axis=0)[:2], np.median(rows, axis=0)[2])
         for name, rows in results.items()
     }
     control = figures.pop(CONTROL)
-    texts = (('AUROC of frames', '.3f'), (f'AUROC of {WINDOW_S} s', '.3f'), ('Q_EMD', '.2f'))
-    for index, (title, digits) in enumerate(texts):
+    recipe = VaeRecipe(beta=options.beta)
+    text = f"""# Novelty on real drives
+
+`python benchmarks/novelty.py --pairs {options.pairs} --seeds {options.seeds} --beta \
+{options.beta:g}` wrote this page.
+
+{machine()}; bundle {bundle.label}; {cost(bundle, sets, recipe)}.
+
+Each day drive of CamVid is held out once, {options.seeds} autoencoders are trained on the two
+others; every other set is told from the held-out drive: mean AUROC, median Q_EMD. Corruptions are
+those of {CORRUPTED}, which the network was not trained on.
+
+{notes(control, figures)}
+
+## What the latent space holds of {SUBTLE}
+
+A dimension whose KL divergence is 0 has collapsed. The z-score of a frame trained on is the number
+of dimensions. Where that of held-out frames is nearly as large as that of a shift, and the loss
+several times that of frames trained on, it is drives that lack: to an autoencoder of two of them
+another street is as novel as another light. Directions are the principal ones of the embedding,
+without an autoencoder; what a shift moves lies more outside of them than inside, and is left to
+the reconstruction error.
+
+{explanation(sets, recipe)}
+"""
+    titles = ('AUROC of frames', '.3f'), (f'AUROC of {WINDOW_S} s', '.3f'), ('Q_EMD', '.2f')
+    for index, (title, digits) in enumerate(titles):
         rows = [
             [name, *(f'{value:{digits}}' for value in values[index])]
             for name, values in {f'known: {CONTROL}': control, **figures}.items()
         ]
-        print(table([title, *METRICS], rows), '\n')
-    print(notes(control, figures))
+        text += f'\n## {title}\n\n{table(["set", *METRICS], rows)}\n'
+    print(text)
+    if options.page:
+        options.page.write_text(text, encoding='utf-8')
 
 
 def notes(control, figures):
