@@ -81,9 +81,11 @@ def run(options: argparse.Namespace) -> int:
         if not least <= value < np.inf:
             msg = f'{name}: {value}, expected a number of at least {least}'
             raise CommandError(msg)
-    if both := set(options.data) & set(options.held_out):
-        msg = f'--held-out: {min(both)} is in --data too'
-        raise CommandError(msg)
+    trained_on = {Path(spec).resolve() for spec in options.data}
+    for spec in options.held_out:
+        if Path(spec).resolve() in trained_on:
+            msg = f'--held-out: {spec} is in --data too'
+            raise CommandError(msg)
     bundle = Bundle.load(options.bundle)
     out = new_directory(options.out)
     pipeline = Pipeline(bundle, plane_size='network', dispersion=())

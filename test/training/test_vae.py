@@ -277,6 +277,7 @@ def test_command_on_procedural_drives(bundle_path, tmp_path, capsys):
     ('options', 'words'),
     [
         (('--held-out', 'a'), '--held-out: a is in --data too'),
+        (('--held-out', 'b', './b/../a'), '--held-out: ./b/../a is in --data too'),
         (('--held-out', 'b', '--interval', '-1'), '--interval: -1.0'),
         (('--held-out', 'b', '--beta', 'nan'), '--beta: nan'),
         (('--held-out', 'b'), 'a: does not exist'),
