@@ -112,7 +112,7 @@ def calibrate(
     if ert_h is None:
         thresholds = _widened(bundle, series, config)
     else:
-        thresholds = _thresholds(every, series, config, ert_h, seed)
+        thresholds = _thresholds(bundle, every, series, config, ert_h, seed)
     return Calibration(replace(fit.reference, test=test), thresholds, ert_h, seed)
 
 
@@ -152,6 +152,7 @@ def fit_test(held_out: Sequence[Series], ert_h: float, seed: int = 0) -> Sequent
 
 
 def _thresholds(
+    bundle: Bundle,
     drives: Sequence[ObservedDrive],
     series: Mapping[str, Sequence[Series]],
     config: MonitorConfig,
@@ -171,18 +172,28 @@ def _thresholds(
     }
     reasons['low_confidence'] = f'1 - confidence: {reasons["low_confidence"]}'
     reasons['domain_shift'] += '; every drive is held out of the statistics that judge it'
-    return _limits({name: level.level for name, level in levels.items()}, series, reasons)
+    found = {name: level.level for name, level in levels.items()}
+    # A few even drives are no reason to warn of less than what the bundle's drives had.
+    for name, kept in _bundle_levels(bundle).items():
+        if levels[name].extrapolated and kept > found[name]:
+            found[name] = kept
+            reasons[name] += f'; {levels[name].level:.3g}, the {kept:.3g} of the bundle stays'
+    return _limits(found, series, reasons)
+
+
+def _bundle_levels(bundle: Bundle) -> dict[str, float]:
+    """Return the thresholds that do not depend on a reference, higher is worse."""
+    return {
+        'ood_area': bundle.thresholds['ood_area'].enter,
+        'low_confidence': 1 - bundle.thresholds['low_confidence'].enter,
+    }
 
 
 def _widened(
     bundle: Bundle, series: Mapping[str, Sequence[Series]], config: MonitorConfig
 ) -> dict[str, Threshold]:
     """Return thresholds that short drives stay well away from, or the bundle's where farther."""
-    kept = {
-        'ood_area': bundle.thresholds['ood_area'].enter,
-        'low_confidence': 1 - bundle.thresholds['low_confidence'].enter,
-        'domain_shift': MARGIN,
-    }
+    kept = {**_bundle_levels(bundle), 'domain_shift': MARGIN}
     levels, reasons = {}, {}
     for name, values in series.items():
         hold_s = getattr(config, name).hold_on_s

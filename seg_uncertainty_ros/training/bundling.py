@@ -196,8 +196,9 @@ def make_bundle(
     export_onnx(graph, out / GRAPH)
 
     (out / MODEL_CARD).write_text('in the making\n', encoding='utf-8')
-    never = Threshold(1e9, 1e8, 'not fitted yet')
-    always = Threshold(-1.0, 0.0, 'not fitted yet')
+    area = Threshold(0.001, 0.0, 'not fitted yet')
+    confidence = Threshold(0.999, 1.0, 'not fitted yet')
+    shift = Threshold(1.2, 1.0, 'not fitted yet')
     bundle = Bundle(
         path=out,
         name=recipe['name'],
@@ -210,7 +211,7 @@ def make_bundle(
             for name, row in zip(scores, knots, strict=True)
         ),
         default_score=best if (best := DEFAULT_SCORE[output]) in scores else scores[0],
-        thresholds={'ood_area': never, 'low_confidence': always, 'domain_shift': never},
+        thresholds={'ood_area': area, 'low_confidence': confidence, 'domain_shift': shift},
         reference=None,
         provenance={},
         digest='',
