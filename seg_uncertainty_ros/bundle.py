@@ -121,7 +121,7 @@ class Bundle:
             path=path,
             name=manifest['name'],
             version=manifest['version'],
-            geometry=Geometry(**manifest['geometry']),
+            geometry=_geometry(manifest),
             classes=tuple(ClassInfo(c['name'], tuple(c['color'])) for c in manifest['classes']),
             temperature=manifest['temperature'],
             scores=tuple(
@@ -162,7 +162,7 @@ class Bundle:
             'format': 1,
             'name': self.name,
             'version': self.version,
-            'geometry': asdict(self.geometry),
+            'geometry': {k: v for k, v in asdict(self.geometry).items() if v is not None},
             'classes': [asdict(info) for info in self.classes],
             'temperature': self.temperature,
             'scores': [asdict(score) for score in self.scores],
@@ -228,6 +228,11 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
         msg = f'{source}: {problem}'
         raise BundleError(msg)
     return manifest
+
+
+def _geometry(manifest: dict[str, Any]) -> Geometry:
+    values = manifest['geometry']
+    return Geometry(**{**values, 'size': tuple(values['size']) if 'size' in values else None})
 
 
 def _reference(path: Path, manifest: dict[str, Any]) -> ShiftReference | None:

@@ -30,19 +30,23 @@ class Geometry:
     """What the network accepts: sides that ``stride`` divides, at most about ``max_pixels``.
 
     ``enlarge`` >= 1: the sides of images that have room for it grow by this factor; thin things
-    gain by it.
+    gain by it. ``size`` (height, width) of a network that takes no other, None for any.
     """
 
     stride: int
     max_pixels: int
     enlarge: float = 1.0
+    size: tuple[int, int] | None = None
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the network's (height, width) for a camera's.
 
         The image is enlarged, or shrunk to ``max_pixels``, and stretched to the nearest
         multiples of ``stride``: at most half a stride a side, and no pixel is spent on padding.
+        A network of one size gets that one, whatever the camera's proportions.
         """
+        if self.size is not None:
+            return self.size
         room = sqrt(self.max_pixels / (height * width))
         scale = self.enlarge if self.enlarge <= room else min(1.0, room)
         rows, columns = (

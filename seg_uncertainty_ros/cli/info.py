@@ -15,6 +15,8 @@ from seg_uncertainty_ros.cli.options import add_command
 if TYPE_CHECKING:
     import argparse
 
+    from seg_uncertainty_ros.frames import Geometry
+
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
@@ -24,14 +26,20 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
 
 
+def geometry_text(geometry: Geometry) -> str:
+    """Say which sizes the network takes."""
+    if geometry.size is not None:
+        return f'images of {geometry.size[1]}x{geometry.size[0]}'
+    return f'sides multiples of {geometry.stride}, about {geometry.max_pixels} pixels at most'
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the bundle."""
     bundle = Bundle.load(options.bundle)
     size = (bundle.path / GRAPH).stat().st_size / 1e6
     print(f'{bundle.name} {bundle.version}  ({bundle.path})')
     print(f'  manifest   sha256 {bundle.digest[:16]}…, every file as it says')
-    print(f'  graph      {size:.1f} MB, sides multiples of {bundle.geometry.stride},', end=' ')
-    print(f'about {bundle.geometry.max_pixels} pixels at most')
+    print(f'  graph      {size:.1f} MB, {geometry_text(bundle.geometry)}')
     print(f'  classes    {", ".join(info.name for info in bundle.classes)}')
     print(f'  softmax    temperature {bundle.temperature:.3f}')
     for score in bundle.scores:

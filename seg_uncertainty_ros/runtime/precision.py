@@ -384,6 +384,8 @@ def _write_integer(bundle: Bundle, path: Path, frames: Iterable[Frame] | None) -
                     'ActivationSymmetric': True,
                     'WeightSymmetric': True,
                     'QuantizeBias': False,
+                    # An activation function follows, which narrows the range.
+                    'OpTypesToExcludeOutputQuantization': list(QUANTISED),
                 },
             )
         except PrecisionError:
