@@ -13,7 +13,7 @@ ARGUMENTS = (
     ('camera_info', 'camera_info', 'Camera info topic of the same camera.'),
     ('image_transport', '', "'raw', or 'compressed' for <image>/compressed."),
     ('bundle', '', 'Directory of the model bundle; empty: the one that ships.'),
-    ('backend', '', 'What runs the graph: onnxruntime.'),
+    ('backend', '', 'What runs the graph; empty: auto, the fastest that can.'),
     ('monitor', 'true', 'Start the monitor too.'),
     ('params_file', '', 'Parameter file for all nodes, on top of the defaults in config/.'),
     ('use_sim_time', 'false', 'Take the time from /clock.'),

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
-from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
+from seg_uncertainty_ros.runtime.selection import open_runtime
 from seg_uncertainty_ros.shift.image_statistics import MIN_SIDE
 from seg_uncertainty_ros.shift.image_statistics import image_statistics
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.frames import Geometry
     from seg_uncertainty_ros.runtime.outputs import Runtime
+    from seg_uncertainty_ros.runtime.selection import Backend
     from seg_uncertainty_ros.shift.image_statistics import ImageStatistics
 
 PlaneSize = Literal['camera', 'network']
@@ -79,6 +80,9 @@ class Pipeline:
         score: name of the score of the anomaly plane; None for the bundle's default.
         plane_size: planes as large as the camera's image or as the network's input.
         threads: of the runtime; 0 for one a physical core.
+        backend: what runs the graph. Planes differ between backends, so that ``auto``, the
+            fastest, is for nodes: what they see, they see on one machine.
+        runtime: one that is open already, instead of ``backend`` and ``threads``.
         dispersion: names of the scores in ``Result.dispersion``; None for those that the bundle's
             meta model looks at.
 
@@ -95,6 +99,8 @@ class Pipeline:
         score: str | None = None,
         plane_size: PlaneSize = 'camera',
         threads: int = 0,
+        backend: Backend = 'onnxruntime-cpu',
+        runtime: Runtime | None = None,
         dispersion: Sequence[str] | None = None,
     ) -> None:
         if plane_size not in ('camera', 'network'):
@@ -103,7 +109,7 @@ class Pipeline:
         self.bundle = bundle
         self.plane_size = plane_size
         self.anomaly_score = score or bundle.default_score
-        self.runtime: Runtime = OnnxRuntime(bundle, threads)
+        self.runtime = runtime or open_runtime(bundle, backend, threads=threads)
         if dispersion is None:
             dispersion = bundle.segments.scores if bundle.segments else ()
         if unknown := set(dispersion) - set(bundle.score_names):

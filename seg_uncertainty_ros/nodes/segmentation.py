@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -40,6 +41,9 @@ from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.runtime.selection import AUTO
+from seg_uncertainty_ros.runtime.selection import BACKENDS
+from seg_uncertainty_ros.runtime.selection import open_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.pipeline import Result
+    from seg_uncertainty_ros.runtime.selection import Selection
 
 try:
     from vision_msgs.msg import LabelInfo
@@ -62,9 +67,18 @@ PARAMETERS = (
     Parameter('bundle', '', 'Directory of the model bundle; empty: the one that ships.'),
     Parameter(
         'backend',
-        'onnxruntime',
-        'What runs the graph.',
-        choices=('onnxruntime',),
+        'auto',
+        f'What runs the graph; auto: the first that can of {", ".join(AUTO)}.',
+        choices=BACKENDS,
+    ),
+    Parameter(
+        'precision',
+        'fp16',
+        "Of TensorRT's engine; int8 needs one built by seg-uncertainty build-engine.",
+        choices=('fp16', 'fp32', 'int8'),
+    ),
+    Parameter(
+        'engines', '', "Folder of TensorRT's engines; empty: ~/.cache/seg_uncertainty/engines."
     ),
     Parameter(
         'threads', 0, 'Threads of the runtime; 0: one a physical core.', minimum=0, maximum=256
@@ -125,6 +139,7 @@ class SegmentationNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('segmentation', PARAMETERS, **kwargs)
         self._pipeline: Pipeline | None = None
+        self._runtime: Selection | None = None
         self._palette = palette_lut(())
         self._camera_info: CameraInfo | None = None
         self._inputs: list[Any] = []
@@ -164,11 +179,21 @@ class SegmentationNode(ManagedNode):
         """Load the bundle and the graph."""
         path = self.parameters['bundle'] or default_bundle_path()
         bundle = Bundle.load(path)
+        engines = self.parameters['engines']
+        self._runtime = open_runtime(
+            bundle,
+            self.parameters['backend'],
+            threads=self.parameters['threads'],
+            precision=self.parameters['precision'],
+            engines=Path(engines) if engines else None,
+            background=True,
+            say=self.get_logger().info,
+        )
         self._pipeline = Pipeline(
             bundle,
             score=self.parameters['anomaly_score'] or None,
             plane_size=self.parameters['plane_size'],
-            threads=self.parameters['threads'],
+            runtime=self._runtime,
         )
         self._palette = palette_lut(bundle.classes)
         self.get_logger().info(
@@ -201,8 +226,11 @@ class SegmentationNode(ManagedNode):
         self._worker.stop()
 
     def clean_up(self) -> None:
-        """Drop the graph."""
+        """Drop the graph, and the engine that is being built."""
         self._pipeline = None
+        if self._runtime is not None:
+            self._runtime.close()
+            self._runtime = None
 
     def refuse(self, values: Mapping[str, Any], changed: frozenset[str]) -> str:
         """Refuse a score that the bundle does not have."""
@@ -386,13 +414,17 @@ class SegmentationNode(ManagedNode):
             'lost': self._lost,
             'missing_by_stamps': self._gaps.missing,
             'last_rejection': self._complaints.last or 'none',
-            'backend': self.parameters['backend'],
             'label_info': 'published' if LabelInfo else 'vision_msgs is not installed',
         }
         if (pipeline := self._pipeline) is not None:
             bundle = pipeline.bundle
             values['bundle'] = bundle.label
             values['anomaly_score'] = pipeline.anomaly_score
+        if (runtime := self._runtime) is not None:
+            values['backend'] = runtime.name
+            values['engine'] = runtime.progress or 'none is being built'
+            for name, reason in list(runtime.reasons.items()):
+                values[f'why_not_{name}'] = reason
         for name in (*self._outputs, 'camera_info'):
             values[f'published_{name}'] = self._published[name]
         return Status(level, message, values)
@@ -415,7 +447,10 @@ class SegmentationNode(ManagedNode):
                 f'{lost} images on {topic} lost in transport: does the camera driver run with '
                 'FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
             )
-        return diagnostics.OK, f'{self._rate.value(time.monotonic()):.1f} images a second'
+        message = f'{self._rate.value(time.monotonic()):.1f} images a second'
+        if self._runtime is not None and (progress := self._runtime.progress):
+            message += f', {progress}'
+        return diagnostics.OK, message
 
 
 def main() -> None:

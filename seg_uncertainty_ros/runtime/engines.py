@@ -34,6 +34,10 @@ class NoEngineError(EngineError):
     """There is no usable engine in the folder; the message says why."""
 
 
+class UnusableEngineError(EngineError):
+    """An engine that TensorRT does not load, although its file is whole."""
+
+
 @dataclass(frozen=True)
 class EngineKey:
     """What an engine depends on: any change, and it has to be built anew.
