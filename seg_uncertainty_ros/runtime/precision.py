@@ -64,8 +64,9 @@ def write_graph(
         bundle: the model.
         precision: ``fp32`` is a copy. ``fp16``: weights and activations of the network in
             float16, the head in float32; ``scores`` are float16 where that tells their knots
-            apart. ``int8``: convolutions and linear layers between symmetric, signed
-            quantisation nodes, weights by channel; everything else in float32.
+            apart. ``int8``: convolutions and linear layers but the first and the last
+            take symmetric, signed integers, weights of 7 bits by channel; everything else is in
+            float32.
         out_path: the ONNX file.
         frames: camera images that ``int8`` takes the ranges of activations from; a hundred of the
             camera's own recordings are enough.
@@ -170,6 +171,11 @@ class _Graph:
         layers = self.layers()
         inner = self.before(name for index in layers for name in self.nodes[index].input)
         return set(layers) - inner
+
+    def first_layers(self) -> set[int]:
+        """Return the layers that follow no other layer."""
+        layers = set(self.layers())
+        return {i for i in layers if not self.before(self.nodes[i].input) & layers}
 
     def head(self) -> set[int]:
         """Return the nodes after the last layers that lead to confidence, anomaly or scores.
@@ -361,10 +367,16 @@ def _write_integer(bundle: Bundle, path: Path, frames: Iterable[Frame] | None) -
     from onnxruntime.quantization import quantize_static
 
     model = _load(bundle.graph)
+    # Types and shapes are in the file; without this, a warning asks for them.
+    model.metadata_props.add(key='onnx.quant.pre_process', value='onnxruntime.quant')
     graph = _Graph(model, bundle.graph)
     graph.head()
-    last = graph.last_layers()
-    layers = [graph.nodes[index].name for index in graph.layers() if index not in last]
+    # Camera pixels and logits are what a few bits harm most.
+    outer = graph.first_layers() | graph.last_layers()
+    layers = [graph.nodes[index].name for index in graph.layers() if index not in outer]
+    if not layers:
+        msg = f'{bundle.graph}: no convolution or linear layer between the first and the last'
+        raise PrecisionError(msg)
     inputs = _Inputs(bundle, frames)
     with TemporaryDirectory(prefix='seg_uncertainty_') as folder:
         written = Path(folder) / 'int8.onnx'
@@ -377,6 +389,9 @@ def _write_integer(bundle: Bundle, path: Path, frames: Iterable[Frame] | None) -
                 nodes_to_quantize=layers,
                 op_types_to_quantize=list(QUANTISED),
                 per_channel=True,
+                # Weights of 7 bits: two products of 8 bits overflow the 16 bits in which
+                # processors without VNNI add them up.
+                reduce_range=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
