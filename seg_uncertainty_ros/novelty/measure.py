@@ -177,6 +177,7 @@ def pattern_embedding(bundle: Bundle) -> NDArray[np.float32]:
     A digest of the file would not do: another temperature or scale of a score changes it, and
     leaves the embedding as it is.
     """
-    side = 4 * bundle.geometry.stride
-    pattern = (np.arange(side * side * 3) ** 2 % 251).astype(np.uint8).reshape(side, side, 3)
+    rows, columns = bundle.geometry.size or (4 * bundle.geometry.stride,) * 2
+    values = np.arange(rows * columns * 3) ** 2 % 251
+    pattern = values.astype(np.uint8).reshape(rows, columns, 3)
     return OnnxRuntime(bundle, threads=1).run(pattern, 0).embedding

@@ -39,7 +39,8 @@ class CalibratedGraph:
 
     The temperature is the constant that the logits and perhaps a void class, an output of the last
     convolution or of a branch, are divided by. It gets the name ``temperature`` in a graph that
-    has none by it.
+    has none by it. The graph of an imported network has that name alone: its last convolution is
+    called what its maker called it.
 
     Raises:
         GraphError: no onnx package, or a graph that does not hold its calibration like this.
@@ -60,7 +61,8 @@ class CalibratedGraph:
             msg = f'{bundle.graph}: onnx cannot read it: {str(error).splitlines()[0]}'
             raise GraphError(msg) from error
         self._tensors = {tensor.name: tensor for tensor in self._model.graph.initializer}
-        for name in (CLASSIFIER, LOWER, INVERSE_WIDTH):
+        origin = CLASSIFIER if TEMPERATURE not in self._tensors else TEMPERATURE
+        for name in (origin, LOWER, INVERSE_WIDTH):
             if name not in self._tensors:
                 msg = f'{bundle.graph}: no tensor {name!r}; was it exported by this package?'
                 raise GraphError(msg)
@@ -85,6 +87,8 @@ class CalibratedGraph:
         """Return the divisions by a constant of what the last convolutions give, logits first."""
         found = []
         nodes = self._model.graph.node
+        if CLASSIFIER not in self._tensors:
+            return [n for n in nodes if n.op_type == 'Div' and n.input[1] == TEMPERATURE]
         for weight in (CLASSIFIER, OUTLIER):
             names = [node.output[0] for node in nodes if weight in node.input]
             for node in nodes:  # in the order of computation

@@ -1,0 +1,305 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Networks of other people become bundles: planes are those of the same network in torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.export import Dim
+
+from seg_uncertainty_ros.classes import ClassInfo
+from seg_uncertainty_ros.evaluation.images import CalibrationImage
+from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.network.given import read_network
+from seg_uncertainty_ros.network.wrapping import Normalisation
+from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.pipeline import network_input
+from seg_uncertainty_ros.scores import ScoreError
+from seg_uncertainty_ros.training.importing import choose_scores
+from seg_uncertainty_ros.training.importing import import_network
+
+CLASSES = (
+    ClassInfo('road', (128, 64, 128)),
+    ClassInfo('pavement', (244, 35, 232)),
+    ClassInfo('other', (70, 70, 70)),
+    ClassInfo('sky', (70, 130, 180)),
+    ClassInfo('car', (0, 0, 142)),
+)
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def block(inputs, outputs, **options):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=options.get('dilation', 1), bias=False, **options),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class UNet(nn.Module):
+    """Ronneberger et al., MICCAI 2015: logits at each pixel."""
+
+    def __init__(self, width=8, levels=3):
+        super().__init__()
+        widths = [width * 2**k for k in range(levels + 1)]
+        self.down = nn.ModuleList([block(3, width)])
+        self.down += [block(a, b) for a, b in pairwise(widths)]
+        self.up = nn.ModuleList(
+            block(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.classifier = nn.Conv2d(width, len(CLASSES), 1)
+
+    def forward(self, image):
+        maps = [self.down[0](image)]
+        for step in self.down[1:]:
+            maps.append(step(F.max_pool2d(maps[-1], 2)))
+        x = maps.pop()
+        for step in self.up:
+            skip = maps.pop()
+            x = step(torch.cat([skip, F.interpolate(x, scale_factor=2.0)], dim=1))
+        return self.classifier(x)
+
+
+class DeepLab(nn.Module):
+    """Chen et al., ECCV 2018: dilated encoder, ASPP, decoder at stride 4; or, plain, at 8."""
+
+    def __init__(self, *, decoder=True, width=16):
+        super().__init__()
+        self.low = nn.Sequential(block(3, width, stride=2), block(width, width, stride=2))
+        self.high = nn.Sequential(
+            block(width, 2 * width, stride=2), block(2 * width, 2 * width, dilation=2)
+        )
+        self.aspp = nn.ModuleList(block(2 * width, width, dilation=d) for d in (1, 2, 4))
+        self.pooled = nn.Conv2d(2 * width, width, 1)
+        self.project = block(4 * width, width)
+        self.decoder = block(2 * width, width) if decoder else None
+        self.classifier = nn.Conv2d(width, len(CLASSES), 1)
+
+    def forward(self, image):
+        low = self.low(image)
+        x = self.high(low)
+        mean = self.pooled(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        x = self.project(torch.cat([*(branch(x) for branch in self.aspp), mean], dim=1))
+        if self.decoder is not None:
+            x = F.interpolate(x, scale_factor=2.0, mode='bilinear', align_corners=False)
+            x = self.decoder(torch.cat([x, low], dim=1))
+        return self.classifier(x), x
+
+
+class Setr(nn.Module):
+    """Zheng et al., CVPR 2021: patches, positions of one size, transformer, features of any sign.
+
+    Logits lie at the stride of the patches.
+    """
+
+    def __init__(self, rows, columns, patch=32, width=32):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, patch, stride=patch)
+        self.positions = nn.Parameter(torch.randn(1, rows * columns, width))
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation='gelu', batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Conv2d(width, len(CLASSES), 1)
+
+    def forward(self, image):
+        x = self.patches(image)
+        size = x.shape
+        x = self.norm(self.encoder(x.flatten(2).transpose(1, 2) + self.positions))
+        x = x.transpose(1, 2).reshape(size)
+        return self.classifier(x), x
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its export, and what is to be found out about it."""
+
+    make: type | object
+    stride: int
+    size: tuple[int, int] | None
+    camera: tuple[int, int]
+    dynamo: bool = True
+    opset: int = 18
+    order: str = 'rgb'
+
+    @property
+    def features(self):
+        return self.make is not UNet
+
+
+CASES = {
+    'unet, stride 1, any size': Case(UNet, 1, None, (160, 96)),
+    'deeplab, stride 4, any size': Case(DeepLab, 4, None, (96, 160), order='bgr'),
+    'fcn, stride 8, one size, opset 13': Case(
+        lambda: DeepLab(decoder=False), 8, (96, 160), (120, 160), dynamo=False, opset=13
+    ),
+    'setr, stride 32, one size': Case(lambda: Setr(3, 6), 32, (96, 192), (100, 201)),
+}
+
+
+def network(case):
+    torch.manual_seed(1)
+    model = case.make()
+    # Statistics of noise instead of 0 and 1, and logits that are apart.
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(2, 3, *(case.size or (96, 160))))
+    nn.init.normal_(model.classifier.weight, std=1.0)
+    return model.eval()
+
+
+def export(case, model, path):
+    image = torch.randn(1, 3, *(case.size or (128, 192)))
+    names = ['logits', 'features'] if case.features else ['logits']
+    shapes = None
+    if case.size is None:
+        shapes = {'image': {2: 32 * Dim('h'), 3: 32 * Dim('w')}}
+    torch.onnx.export(
+        model,
+        (image,),
+        str(path),
+        input_names=['image'],
+        output_names=names,
+        opset_version=case.opset,
+        dynamo=case.dynamo,
+        **({'dynamic_shapes': shapes, 'external_data': False} if case.dynamo else {}),
+        verbose=False,
+    )
+
+
+class Noise:
+    """In-distribution images: smooth noise."""
+
+    name = 'noise'
+    labelled = False
+    skipped = ()
+
+    def __init__(self, count, size):
+        self._count = count
+        self._size = size
+
+    def __len__(self):
+        return self._count
+
+    def read(self, start, stop):
+        for seed in range(start, stop):
+            yield CalibrationImage(smooth(seed, self._size), None)
+
+
+def smooth(seed, size):
+    noise = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
+    fine = F.interpolate(noise, size=size, mode='bicubic').clamp(0, 1)
+    return (255 * fine[0].permute(1, 2, 0)).round().to(torch.uint8).numpy()
+
+
+@torch.no_grad()
+def expected(case, model, image, names):
+    """Compute by the formulas: raw scores by name, labels, embedding, margin of the labels."""
+    planes = torch.from_numpy(image).double().permute(2, 0, 1)[None] / 255
+    if case.order == 'rgb':
+        planes = planes.flip(1)
+    mean, std = (torch.tensor(x).double().view(1, 3, 1, 1) for x in (IMAGENET.mean, IMAGENET.std))
+    found = model.double()((planes - mean) / std)
+    logits, features = found if isinstance(found, tuple) else (found, None)
+
+    def at(plane, target):
+        size = [side // target for side in image.shape[:2]]
+        if case.stride < target:
+            return F.adaptive_avg_pool2d(plane, size)
+        return F.interpolate(plane, size=size, mode='bilinear', align_corners=False)
+
+    z = at(logits, 4)
+    p = z.softmax(dim=1)
+    top = p.sort(dim=1, descending=True).values
+    scores = {
+        'max_softmax': 1 - top[:, 0],
+        'entropy': -(p * p.clamp_min(1e-300).log()).sum(dim=1) / np.log(p.shape[1]),
+        'margin': 1 - top[:, 0] + top[:, 1],
+        'max_logit': -z.amax(dim=1),
+        'energy': -z.logsumexp(dim=1),
+    }
+    if features is not None:
+        other = p.scatter(1, p.argmax(dim=1, keepdim=True), 0.0)
+        uniform = (p.shape[1] - 1) / p.shape[1] * p
+        norm = at(features, 4).abs().sqrt().sum(dim=1) ** 2
+        scores['pgn_onehot'] = other.sqrt().sum(dim=1) ** 2 * norm
+        scores['pgn_uniform'] = uniform.sqrt().sum(dim=1) ** 2 * norm
+    fine = at(logits, 2).sort(dim=1, descending=True)
+    source = logits if features is None else features
+    return (
+        {name: scores[name][0].numpy() for name in names},
+        fine.indices[0, 0].numpy(),
+        source.mean(dim=(2, 3))[0].numpy(),
+        (fine.values[0, 0] - fine.values[0, 1]).numpy(),
+    )
+
+
+@pytest.fixture(scope='module', params=CASES, ids=lambda name: name.split(',')[0])
+def imported(request, tmp_path_factory):
+    case = CASES[request.param]
+    model = network(case)
+    folder = tmp_path_factory.mktemp('import')
+    path = folder / 'net.onnx'
+    export(case, model, path)
+    given = read_network(
+        path,
+        len(CLASSES),
+        logits='logits' if case.features else None,
+        features='features' if case.features else None,
+    )
+    normalisation = Normalisation(IMAGENET.mean, IMAGENET.std, case.order)
+    out = folder / 'bundle'
+    out.mkdir()
+    # Enough pixels for the scales, at a quarter of the sides.
+    sets = [Noise(12, (416, 416)) if case.size is None else Noise(120, case.size)]
+    bundle = import_network(path, given, normalisation, CLASSES, sets, out)
+    return case, model, given, bundle
+
+
+def test_planes_are_those_of_torch(imported):
+    case, model, given, bundle = imported
+    assert given.logits.stride == case.stride
+    assert given.geometry.size == case.size
+    assert ('pgn_uniform' in bundle.score_names) == case.features
+    image = smooth(99, case.camera)
+    pipeline = Pipeline(bundle, plane_size='network')
+    size = bundle.geometry.network_size(*case.camera)
+    taken = network_input(image, bundle.geometry)
+    assert taken.shape[:2] == size
+    outputs = pipeline.runtime.run(taken, bundle.score_names.index('energy'))
+    scores, labels, embedding, margin = expected(case, model, taken, bundle.score_names)
+    rows, columns = (side // 4 for side in size)
+    assert outputs.scores.shape == (len(bundle.scores), rows, columns)
+    for plane, name in zip(outputs.scores, bundle.score_names, strict=True):
+        np.testing.assert_allclose(plane, scores[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    # Where two classes are level, rounding decides.
+    assert outputs.labels.shape == labels.shape == (2 * rows, 2 * columns)
+    assert (outputs.labels == labels)[margin > 1e-4].all()
+    assert (margin > 1e-4).mean() > 0.99
+    assert len(np.unique(labels)) > 1
+    np.testing.assert_allclose(outputs.embedding, embedding, rtol=1e-4, atol=1e-4)
+    confidence = np.rint(255 * (1 - scores['max_softmax']))
+    np.testing.assert_allclose(outputs.confidence.astype(float), confidence, atol=1)
+    knots = bundle.scores[bundle.score_names.index('energy')].knots
+    anomaly = 255 * np.interp(scores['energy'], knots, np.linspace(0, 1, len(knots)))
+    np.testing.assert_allclose(outputs.anomaly.astype(float), anomaly, atol=1.01)
+    result = pipeline.process(Frame(image, 0))
+    assert result.mask.shape == size
+
+
+def test_scores_without_what_they_need():
+    assert 'pgn_onehot' not in choose_scores((), features=False)
+    assert choose_scores(['energy', 'mahalanobis'], features=True)[0] == 'max_softmax'
+    with pytest.raises(ScoreError, match="'mahalanobis' needs features: name the tensor"):
+        choose_scores(['mahalanobis'], features=False)
+    with pytest.raises(ScoreError, match="'void' needs an outlier output"):
+        choose_scores(['void'], features=True)
