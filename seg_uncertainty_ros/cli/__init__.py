@@ -8,12 +8,14 @@ import argparse
 import sys
 
 from seg_uncertainty_ros import __version__
+from seg_uncertainty_ros.cli import build_engine
 from seg_uncertainty_ros.cli import calibrate
 from seg_uncertainty_ros.cli import calibrate_scores
 from seg_uncertainty_ros.cli import demo
 from seg_uncertainty_ros.cli import evaluate
 from seg_uncertainty_ros.cli import fit_novelty
 from seg_uncertainty_ros.cli import fit_segments
+from seg_uncertainty_ros.cli import import_onnx
 from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
 from seg_uncertainty_ros.cli import perturb
@@ -58,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
         train,
         fit_segments,
         fit_novelty,
+        build_engine,
+        import_onnx,
     ):
         module.add_parsers(commands)
     return root

@@ -23,6 +23,7 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.frames import Geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -128,6 +129,8 @@ def read_network(
     if planes[0][0].channels != classes:
         msg = f'{path}: {logits!r} has {planes[0][0].channels} channels, --classes names {classes}'
         raise NetworkError(msg)
+    shapes = [[1, plane.channels, None, None] for plane in planes[0]]
+    _describe_outputs(model, dict(zip(names, shapes, strict=True)))
     converted = _at_opset(model, path)
     if converted is not model:
         _check_equal(probe, _Probe(converted, image, path), sizes[0], path)
@@ -168,6 +171,10 @@ def _image(model: onnx.ModelProto, path: Path) -> tuple[str, tuple[int | None, i
     """Return name and (height, width) of the input, None for an axis of any length."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
+    # Weights were listed as inputs once; later versions of the format take that for a default.
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
     if len(inputs) != 1:
         names = ', '.join(repr(value.name) for value in inputs) or 'none'
         msg = f'{path}: inputs {names}, expected one, the image'
@@ -213,19 +220,24 @@ def _choose_logits(model: onnx.ModelProto, name: str | None, classes: int, path:
 
 def _set_outputs(model: onnx.ModelProto, names: Sequence[str], path: Path) -> None:
     """Make the named tensors the only outputs, those inside the graph too."""
-    known = {value.name: value for value in model.graph.output}
+    known = [value.name for value in model.graph.output]
     made = {name for node in model.graph.node for name in node.output}
     for option, name in zip(('--logits', '--features'), names, strict=False):
         if name not in made:
             outputs = ', '.join(known)
             msg = f'{path}: {option}: no tensor {name!r}; its outputs are {outputs}'
             raise NetworkError(msg)
-    values = [
-        known.get(name) or onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in names
-    ]
+    _describe_outputs(model, dict.fromkeys(names))
+
+
+def _describe_outputs(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int | None] | None]
+) -> None:
     del model.graph.output[:]
-    model.graph.output.extend(values)
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    )
 
 
 def _geometry(

@@ -164,6 +164,7 @@ def export_head(head: ScoreHead, network: GivenNetwork, path: Path) -> onnx.Mode
     with warnings.catch_warnings():
         # Features and logits of one stride share their axes: that is meant.
         warnings.filterwarnings('ignore', message='.*axis name', category=UserWarning)
+        warnings.filterwarnings('ignore', module='copyreg', category=FutureWarning)
         torch.onnx.export(
             head.eval(),
             tuple(planes),

@@ -122,8 +122,9 @@ def call(name: str, *arguments: Any) -> None:
         error, text = c_char_p(), c_char_p()
         library.cuGetErrorName(code, error)
         library.cuGetErrorString(code, text)
-        texts = [(value.value or b'unknown').decode() for value in (error, text)]
-        msg = f'{name}: {texts[0]} ({texts[1]})'
+        what = (error.value or b'').decode() or f'error {code}'
+        reason = (text.value or b'').decode() or 'the driver does not say why'
+        msg = f'{name}: {what}, {reason}'
         raise CudaError(msg)
 
 

@@ -64,9 +64,9 @@ def write_graph(
         bundle: the model.
         precision: ``fp32`` is a copy. ``fp16``: weights and activations of the network in
             float16, the head in float32; ``scores`` are float16 where that tells their knots
-            apart. ``int8``: convolutions and linear layers but the first and the last
-            take symmetric, signed integers, weights of 7 bits by channel; everything else is in
-            float32.
+            apart. ``int8``: layers take symmetric, signed integers, weights of 7 bits by output
+            channel; the first and last layers, those by channel and what is between layers stay
+            in float32.
         out_path: the ONNX file.
         frames: camera images that ``int8`` takes the ranges of activations from; a hundred of the
             camera's own recordings are enough.
@@ -371,9 +371,7 @@ def _write_integer(bundle: Bundle, path: Path, frames: Iterable[Frame] | None) -
     model.metadata_props.add(key='onnx.quant.pre_process', value='onnxruntime.quant')
     graph = _Graph(model, bundle.graph)
     graph.head()
-    # Camera pixels and logits are what a few bits harm most.
-    outer = graph.first_layers() | graph.last_layers()
-    layers = [graph.nodes[index].name for index in graph.layers() if index not in outer]
+    layers = _tolerant_layers(graph)
     if not layers:
         msg = f'{bundle.graph}: no convolution or linear layer between the first and the last'
         raise PrecisionError(msg)
@@ -409,6 +407,21 @@ def _write_integer(bundle: Bundle, path: Path, frames: Iterable[Frame] | None) -
             msg = f'{bundle.graph}: ONNX Runtime cannot quantise it: {str(error).splitlines()[0]}'
             raise PrecisionError(msg) from error
         _save(_load(written), path)
+
+
+def _tolerant_layers(graph: _Graph) -> list[str]:
+    """Return the names of the layers that a few bits suffice for: neither outer nor grouped.
+
+    Camera pixels and logits are what few bits harm most; layers by channel (depthwise) have large
+    weights and few products: quantised, they gain 4 % of the time and lose 2 points of AP.
+    """
+    outer = graph.first_layers() | graph.last_layers()
+    inner = (graph.nodes[index] for index in graph.layers() if index not in outer)
+    return [node.name for node in inner if _groups(node) == 1]
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == 'group'), 1)
 
 
 class _Inputs:

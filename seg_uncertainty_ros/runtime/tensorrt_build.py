@@ -9,6 +9,7 @@ their numbers differ between the versions.
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     Report = Callable[[float], bool]
     """Told the done part of a build, 0..1; returns whether to go on."""
 
-VERSIONS = (10, 11)
+OLDEST, NEXT = (10, 1), (12, 0)
+"""Versions from, and before which, the calls of this package exist."""
 
 
 class EngineError(GraphError):
@@ -49,8 +51,9 @@ def import_tensorrt() -> ModuleType:
         msg = f'no TensorRT: {str(error).splitlines()[0]}'
         raise EngineError(msg) from error
     version = getattr(trt, '__version__', 'of no version')
-    if version.partition('.')[0] not in map(str, VERSIONS):
-        msg = f'TensorRT {version} at {trt.__file__}, expected {" or ".join(map(str, VERSIONS))}'
+    numbers = re.match(r'(\d+)\.(\d+)', version)
+    if not numbers or not OLDEST <= tuple(map(int, numbers.groups())) < NEXT:
+        msg = f'TensorRT {version} at {trt.__file__}, expected 10 (from 10.1) or 11'
         raise EngineError(msg)
     return trt
 

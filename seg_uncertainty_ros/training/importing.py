@@ -24,6 +24,7 @@ from seg_uncertainty_ros.bundle import ScoreInfo
 from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.evaluation.calibration import KNOTS
+from seg_uncertainty_ros.evaluation.calibration_report import KEPT
 from seg_uncertainty_ros.evaluation.calibration_report import report
 from seg_uncertainty_ros.evaluation.recalibration import recalibrate
 from seg_uncertainty_ros.monitor.config import MonitorConfig
@@ -236,6 +237,7 @@ def model_card(bundle: Bundle, facts: dict[str, object], result: Recalibration) 
     """Return the model card, Markdown."""
     rows = '\n'.join(f'| {key} | {value} |' for key, value in facts.items())
     hint = ground_hint(bundle.classes)
+    measured = report(bundle, result).replace('# ', '## ').replace(KEPT, '').rstrip()
     return f"""# {bundle.name} {bundle.version}
 
 A network that was imported. What it was trained on, how good it is and under which licence it
@@ -251,7 +253,8 @@ may be used is not known here: ask its maker, and measure it before use.
   the domain shift, which is not judged before.
 - **Ground**: {hint or 'found by the classes of the ground.'}
 
-{report(bundle, result).replace('# ', '## ')}"""
+{measured}
+"""
 
 
 __all__ = ['choose_scores', 'ground_hint', 'import_network']
