@@ -23,7 +23,6 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.frames import Geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -129,8 +128,7 @@ def read_network(
     if planes[0][0].channels != classes:
         msg = f'{path}: {logits!r} has {planes[0][0].channels} channels, --classes names {classes}'
         raise NetworkError(msg)
-    shapes = [[1, plane.channels, None, None] for plane in planes[0]]
-    _describe_outputs(model, dict(zip(names, shapes, strict=True)))
+    _replace_outputs(model, [_value(x.name, [1, x.channels, None, None]) for x in planes[0]])
     converted = _at_opset(model, path)
     if converted is not model:
         _check_equal(probe, _Probe(converted, image, path), sizes[0], path)
@@ -220,24 +218,23 @@ def _choose_logits(model: onnx.ModelProto, name: str | None, classes: int, path:
 
 def _set_outputs(model: onnx.ModelProto, names: Sequence[str], path: Path) -> None:
     """Make the named tensors the only outputs, those inside the graph too."""
-    known = [value.name for value in model.graph.output]
+    known = {value.name: value for value in model.graph.output}
     made = {name for node in model.graph.node for name in node.output}
     for option, name in zip(('--logits', '--features'), names, strict=False):
         if name not in made:
             outputs = ', '.join(known)
             msg = f'{path}: {option}: no tensor {name!r}; its outputs are {outputs}'
             raise NetworkError(msg)
-    _describe_outputs(model, dict.fromkeys(names))
+    _replace_outputs(model, [known.get(name) or _value(name, None) for name in names])
 
 
-def _describe_outputs(
-    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int | None] | None]
-) -> None:
+def _value(name: str, shape: Sequence[int | None] | None) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _replace_outputs(model: onnx.ModelProto, values: Sequence[onnx.ValueInfoProto]) -> None:
     del model.graph.output[:]
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in shapes.items()
-    )
+    model.graph.output.extend(values)
 
 
 def _geometry(
@@ -277,7 +274,8 @@ class _Probe:
                 model.SerializeToString(), options, providers=['CPUExecutionProvider']
             )
         except Exception as error:  # ONNX Runtime has no public base class of its errors
-            msg = f'{path}: an operator or opset that ONNX Runtime does not have: {_line(error)}'
+            what = 'an operator, opset or type that ONNX Runtime does not take'
+            msg = f'{path}: {what}: {_line(error)}'
             raise NetworkError(msg) from error
         self._image = image
         self._path = path
