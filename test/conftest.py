@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +19,7 @@ from statistics_of_drives import with_test
 
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
+from seg_uncertainty_ros.runtime import cuda_driver
 from seg_uncertainty_ros.shift.fitting import fit_shift_reference
 
 if TYPE_CHECKING:
@@ -58,3 +63,29 @@ def shift_reference(bundle: Bundle) -> ShiftReference:
     sizes = {'size': bundle.reference.size, 'classes': len(bundle.classes)}
     drives = [random_drive(seed, seconds=40.0, **sizes) for seed in range(4)]
     return with_test(fit_shift_reference({'town': drives}), 0.1)
+
+
+@pytest.fixture(scope='session')
+def standin_driver(tmp_path_factory) -> Path:
+    """Return a CUDA driver whose GPU is the host."""
+    if (compiler := shutil.which('cc')) is None:
+        pytest.skip('no C compiler')
+    library = tmp_path_factory.mktemp('driver') / 'libcuda.so.1'
+    source = Path(__file__).parent / 'standin' / 'cuda.c'
+    subprocess.run([compiler, '-shared', '-fPIC', '-o', library, source], check=True)
+    return library
+
+
+@pytest.fixture
+def standin_gpu(standin_driver, monkeypatch, tmp_path):
+    """Return a module tensorrt for that driver; engines go to a folder of the test's own."""
+    monkeypatch.setattr(cuda_driver, 'LIBRARY', str(standin_driver))
+    cuda_driver._library.cache_clear()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.syspath_prepend(Path(__file__).parent / 'standin')
+    monkeypatch.delitem(sys.modules, 'tensorrt', raising=False)
+    module = importlib.import_module('tensorrt')
+    yield module
+    module.go_on.set()
+    del sys.modules['tensorrt']
+    cuda_driver._library.cache_clear()

@@ -128,6 +128,12 @@ def call(name: str, *arguments: Any) -> None:
         raise CudaError(msg)
 
 
+def release(name: str, *arguments: Any) -> None:
+    """Call a function that releases something; where it fails the context is lost with it."""
+    with suppress(CudaError):
+        call(name, *arguments)
+
+
 @cache
 def _library() -> ctypes.CDLL:
     try:
@@ -168,7 +174,7 @@ class Context:
         device, handle = c_int(), c_void_p()
         call('cuDeviceGet', device, 0)
         call('cuDevicePrimaryCtxRetain', handle, device)
-        resources.callback(call, 'cuDevicePrimaryCtxRelease_v2', device)
+        resources.callback(release, 'cuDevicePrimaryCtxRelease_v2', device)
         context = cls(handle.value, resources)
         context.make_current()
         return context
@@ -193,9 +199,9 @@ class Context:
         size = max(1, int(np.prod(shape))) * dtype.itemsize
         device, host = c_uint64(), c_void_p()
         call('cuMemAlloc_v2', device, size)
-        self.resources.callback(call, 'cuMemFree_v2', device)
+        self.resources.callback(release, 'cuMemFree_v2', device)
         call('cuMemHostAlloc', host, size, 0)
-        self.resources.callback(call, 'cuMemFreeHost', host)
+        self.resources.callback(release, 'cuMemFreeHost', host)
         memory = (ctypes.c_ubyte * size).from_address(host.value)
         return Buffer(np.frombuffer(memory, dtype).reshape(shape), device.value)
 
@@ -203,7 +209,7 @@ class Context:
         """Create a stream that does not wait for the default one."""
         handle = c_void_p()
         call('cuStreamCreate', handle, NON_BLOCKING)
-        self.resources.callback(call, 'cuStreamDestroy_v2', handle)
+        self.resources.callback(release, 'cuStreamDestroy_v2', handle)
         return Stream(handle.value, self.resources)
 
 
@@ -243,7 +249,7 @@ class Stream:
             call('cuGraphInstantiateWithFlags', recorded, graph, 0)
         finally:
             call('cuGraphDestroy', graph)
-        self.resources.callback(call, 'cuGraphExecDestroy', recorded)
+        self.resources.callback(release, 'cuGraphExecDestroy', recorded)
         return recorded
 
     def launch(self, recorded: c_void_p) -> None:

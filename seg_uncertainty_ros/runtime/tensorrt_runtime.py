@@ -14,6 +14,7 @@ import numpy as np
 
 from seg_uncertainty_ros.runtime.cuda_driver import Context
 from seg_uncertainty_ros.runtime.cuda_driver import CudaError
+from seg_uncertainty_ros.runtime.cuda_driver import release
 from seg_uncertainty_ros.runtime.engines import UnusableEngineError
 from seg_uncertainty_ros.runtime.outputs import GraphError
 from seg_uncertainty_ros.runtime.outputs import Outputs
@@ -69,7 +70,7 @@ class TensorRtRuntime:
             raise
         # First what uses the buffers, in whatever thread that is.
         resources.callback(self._sets.clear)
-        resources.callback(self._context.make_current)
+        resources.callback(release, 'cuCtxSetCurrent', self._context.handle)
 
     def _make_set(
         self, trt: ModuleType, engine: Any, logger: Any, resources: ExitStack
