@@ -453,7 +453,9 @@ def tensorrt():
 
 @pytest.mark.parametrize('precision', ['fp32', 'fp16', 'int8'])
 def test_planes_agree_with_the_cpu(tensorrt, onnx, bundle, frames, tmp_path, precision):
-    maker = EngineMaker(tensorrt, bundle, precision, tmp_path, frames)
+    graph = tmp_path / 'graph.onnx'
+    write_graph(bundle, precision, graph, frames)
+    maker = EngineMaker(tensorrt, bundle, precision, tmp_path, graph)
     key = maker.key(384, 640)
     runtime = maker.make(key, lambda done: True, print)
     expected = OnnxRuntime(bundle)

@@ -9,6 +9,7 @@ import re
 import sys
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -16,15 +17,24 @@ from tqdm import tqdm
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
+from seg_uncertainty_ros.evaluation.parity import CheckSet
+from seg_uncertainty_ros.evaluation.parity import Tolerance
+from seg_uncertainty_ros.evaluation.parity import compare
+from seg_uncertainty_ros.evaluation.parity import gate
 from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
+from seg_uncertainty_ros.runtime.precision import write_graph
 from seg_uncertainty_ros.runtime.tensorrt_engines import EngineMaker
 from seg_uncertainty_ros.runtime.tensorrt_engines import TensorRt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from seg_uncertainty_ros.evaluation.parity import ParityReport
     from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.recordings import Source
+    from seg_uncertainty_ros.runtime.engines import EngineKey
+    from seg_uncertainty_ros.runtime.precision import Precision
 
 # More frames than these hardly widen the ranges of activations.
 CALIBRATION_FRAMES = 128
@@ -57,6 +67,18 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--cache', type=Path, metavar='DIR', help='(default: ~/.cache/seg_uncertainty/engines)'
     )
+    parser.add_argument(
+        '--check',
+        type=Path,
+        metavar='DATA',
+        help='compare with fp32 on DATA/camvid/val, DATA/ood/fs_static; refuse what is worse',
+    )
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        default=0.01,
+        help='by which mIoU and AP may fall in the check, 0..1 (default: %(default)s)',
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,28 +87,61 @@ def run(options: argparse.Namespace) -> int:
         msg = f'--precision {options.precision}: --calibration goes with int8 and only with it'
         raise CommandError(msg)
     bundle = Bundle.load(options.bundle)
-    frames = None
-    if options.calibration is not None:
-        frames = spread(open_source(options.calibration, topic=options.topic))
-    maker = EngineMaker(TensorRt(), bundle, options.precision, options.cache, frames)
-    width, height = options.size
-    key = maker.key(*bundle.geometry.network_size(height, width))
-    if frames is not None:
-        maker.cache.discard(key)  # it may be of other recordings
+    platform = TensorRt()
+    check_set = CheckSet.open(options.check) if options.check is not None else None
+    with TemporaryDirectory(prefix='seg_uncertainty_') as folder:
+        graph = Path(folder) / f'{options.precision}.onnx'
+        maker = EngineMaker(platform, bundle, options.precision, options.cache, graph)
+        width, height = options.size
+        key = maker.key(*bundle.geometry.network_size(height, width))
+        frames = None
+        if options.calibration is not None:
+            frames = spread(open_source(options.calibration, topic=options.topic))
+        write_graph(bundle, options.precision, graph, frames)
+        report = None
+        if check_set is not None:
+            report = check(bundle, options.precision, graph, check_set, options.tolerance)
+        elif options.precision == 'int8':
+            print('seg-uncertainty: int8 without --check: nobody knows its loss', file=sys.stderr)
+        if frames is not None:
+            maker.cache.discard(key)  # it may be of other recordings
+        make(maker, key)
+    path = maker.cache.path(key)
+    print(
+        f'{path}: {path.stat().st_size / 1e6:.1f} MB, {key.size} {key.precision}, '
+        f'{key.gpu} ({key.compute_capability}), TensorRT {key.tensorrt}'
+    )
+    if report is not None:
+        report.write(path)
+    return 0
+
+
+def check(
+    bundle: Bundle, precision: Precision, graph: Path, check_set: CheckSet, tolerance: float
+) -> ParityReport:
+    """Return how a graph compares with the bundle's on labelled images; print it.
+
+    Raises:
+        ParityError: it falls behind by more than ``tolerance``.
+
+    """
+    runtimes = {'fp32': OnnxRuntime(bundle), precision: OnnxRuntime(bundle, graph=graph)}
+    report = compare(bundle, runtimes, check_set)
+    print(report.markdown())
+    gate(report, Tolerance(tolerance, tolerance))
+    return report
+
+
+def make(maker: EngineMaker, key: EngineKey) -> None:
+    """Load or build the engine behind a progress bar, and see that it runs."""
     with tqdm(total=100, desc=f'engine {key.size} {key.precision}', unit='%') as bar:
 
         def report(done: float) -> bool:
             bar.update(int(100 * done) - bar.n)
             return True
 
-        maker.make(key, report, lambda text: print(text, file=sys.stderr))
+        maker.make(key, report, lambda text: tqdm.write(text, file=sys.stderr))
         bar.update(100 - bar.n)
-    path = maker.cache.path(key)
-    print(
-        f'{path}: {path.stat().st_size / 1e6:.1f} MB, {key.size} {key.precision}, '
-        f'{key.gpu} ({key.compute_capability}), TensorRT {key.tensorrt}'
-    )
-    return 0
 
 
 def spread(source: Source) -> Iterator[Frame]:

@@ -28,13 +28,11 @@ from seg_uncertainty_ros.runtime.tensorrt_runtime import TensorRtRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Iterable
 
     import numpy as np
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.bundle import Bundle
-    from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.runtime.outputs import Outputs
     from seg_uncertainty_ros.runtime.outputs import Runtime
     from seg_uncertainty_ros.runtime.precision import Precision
@@ -90,8 +88,8 @@ class TensorRt:
 class EngineMaker:
     """Loads or builds the engines of a bundle in one precision.
 
-    ``frames`` are what ``int8`` takes the ranges of activations from; without, an engine in that
-    precision can be loaded only.
+    ``graph`` is the bundle's graph in that precision, where it has been written already. Without,
+    an int8 engine can only be loaded, for its ranges come from recordings.
     """
 
     def __init__(
@@ -100,19 +98,19 @@ class EngineMaker:
         bundle: Bundle,
         precision: Precision,
         folder: Path | None,
-        frames: Iterable[Frame] | None = None,
+        graph: Path | None = None,
     ) -> None:
         self.platform = platform
         self.precision = precision
         self.cache = EngineCache(folder)
         self._bundle = bundle
-        self._frames = frames
-        self._graph = hashlib.sha256(bundle.graph.read_bytes()).hexdigest()
+        self._graph = graph
+        self._digest = hashlib.sha256(bundle.graph.read_bytes()).hexdigest()
 
     def key(self, height: int, width: int) -> EngineKey:
         """Return what the engine for images of this size depends on."""
         return EngineKey(
-            self._graph,
+            self._digest,
             height,
             width,
             self.precision,
@@ -142,7 +140,10 @@ class EngineMaker:
         raise AssertionError
 
     def _build(self, key: EngineKey, report: Report, timings: bytes) -> Built:
-        if self.precision == 'int8' and self._frames is None:
+        if self._graph is not None:
+            graph = tensorrt_graph(self._graph, key.height, key.width)
+            return self.platform.build(graph, report, timings)
+        if self.precision == 'int8':
             msg = (
                 f'no int8 engine for {key.size}, and building one takes recordings: '
                 f'seg-uncertainty build-engine {self._bundle.path} --precision int8 '
@@ -152,7 +153,7 @@ class EngineMaker:
         with TemporaryDirectory(prefix='seg_uncertainty_') as folder:
             path = Path(folder) / 'graph.onnx'
             try:
-                write_graph(self._bundle, self.precision, path, self._frames)
+                write_graph(self._bundle, self.precision, path)
             except (SegUncertaintyError, OSError) as error:
                 msg = f'{key.precision}: {error}'
                 raise EngineError(msg) from error

@@ -30,6 +30,7 @@ from seg_uncertainty_ros.drawing import color_mask
 from seg_uncertainty_ros.drawing import overlay
 from seg_uncertainty_ros.drawing import palette_lut
 from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes import segmentation
 from seg_uncertainty_ros.nodes.conversions import embedding_from_image
 from seg_uncertainty_ros.nodes.conversions import image_message
@@ -401,3 +402,61 @@ def test_remembers_frames_missing_between_stamps(graph, bundle_path, pixels):
         publisher.publish(make_image(pixels, 1_600_000_000 + second))
         masks.wait(count)
     assert graph.status(FRAMES)[1]['missing_by_stamps'] == '3'
+
+
+def test_planes_come_while_an_engine_is_built_and_from_it_afterwards(
+    standin_gpu, graph, bundle_path, pixels, message
+):
+    standin_gpu.go_on.clear()
+    graph.node(SegmentationNode, bundle=str(bundle_path), precision='fp32')
+    masks = graph.subscribe(Image, '/segmentation/mask')
+    graph.wait_for_subscribers('/segmentation/mask')
+    publisher = graph.publisher(Image, '/image')
+    publish_until(publisher, message, masks, 1)
+    status, values = graph.status(FRAMES, lambda v: '50 % built' in v['engine'])
+    rows, columns = Bundle.load(bundle_path).geometry.network_size(HEIGHT, WIDTH)
+    building = f'engine for {columns}x{rows} in fp32: 50 % built'
+    assert values['engine'] == building
+    assert building in status.message
+    assert values['backend'] == 'onnxruntime-cpu'
+    assert values['why_not_tensorrt'].startswith(f'engine for {columns}x{rows} in fp32: ')
+    assert 'onnxruntime-cuda' in str(values)
+    assert graph.call(ListParameters, '/segmentation/list_parameters').result.names
+
+    standin_gpu.go_on.set()
+
+    def swapped():
+        publisher.publish(message)
+        values = {
+            item.key: item.value for _, status in graph.statuses[-1:] for item in status.values
+        }
+        return values.get('backend') == 'tensorrt' and values
+
+    values = until(swapped, 'the engine')
+    assert 'why_not_tensorrt' not in values
+    assert values['engine'] == 'none is being built'
+    count = len(masks)
+    publish_until(publisher, message, masks, count + 3)
+    expected = Pipeline(Bundle.load(bundle_path)).process(Frame(pixels, 0))
+    np.testing.assert_array_equal(plane_from_image(masks[-1]), expected.mask)
+
+
+def test_why_a_backend_is_not_used_is_in_the_diagnostics(
+    standin_gpu, graph, bundle_path, monkeypatch
+):
+    monkeypatch.setenv('STANDIN_INIT', '100')
+    graph.node(SegmentationNode, bundle=str(bundle_path))
+    _, values = graph.status(FRAMES)
+    assert values['backend'] == 'onnxruntime-cpu'
+    assert 'cuInit: CUDA_ERROR_NO_DEVICE' in values['why_not_tensorrt']
+
+
+def test_a_backend_that_is_asked_for_and_missing_stops_the_node(
+    standin_gpu, graph, bundle_path, monkeypatch
+):
+    monkeypatch.setenv('STANDIN_INIT', '100')
+    graph.node(SegmentationNode, bundle=str(bundle_path), backend='tensorrt')
+    status, _ = graph.status(FRAMES)
+    assert status.level == diagnostics.ERROR
+    assert 'backend tensorrt: cuInit: CUDA_ERROR_NO_DEVICE' in status.message
+    assert graph.state('segmentation') == 'unconfigured'
