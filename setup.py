@@ -33,7 +33,12 @@ TRAIN = [
 ]
 # colcon runs pytest only where this name of an extra lists it.
 TEST = ['catkin_pkg', 'hypothesis', 'mcap', 'mcap-ros2-support', 'pytest', 'scikit-learn']
-DEV = [*TEST, 'onnx', 'pre-commit', 'ruff==0.17.5']
+# Parses and builds graphs as TensorRT does, without a GPU; 90 MiB.
+TENSORRT_RTX = (
+    'tensorrt-rtx; python_version < "3.13" and sys_platform == "linux" '
+    'and platform_machine in "x86_64 aarch64"'
+)
+DEV = [*TEST, 'onnx', 'pre-commit', 'ruff==0.17.5', TENSORRT_RTX]
 
 
 def version() -> str:
