@@ -91,6 +91,7 @@ setup(
         'console_scripts': [
             f'segmentation = {PACKAGE}.nodes.segmentation:main',
             f'monitor = {PACKAGE}.nodes.monitor:main',
+            f'cameras = {PACKAGE}.nodes.cameras:main',
             f'replay = {PACKAGE}.nodes.replay:main',
             f'seg-uncertainty = {PACKAGE}.cli:main',
         ],

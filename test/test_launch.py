@@ -16,8 +16,14 @@ from launch_ros.actions import Node
 
 FOLDER = Path(__file__).parents[1] / 'launch'
 FILES = {path.name.removesuffix('.launch.py') for path in FOLDER.glob('*.launch.py')}
-REQUIRED = {'camera': set(), 'replay': {'source'}, 'demo': {'source'}}
+REQUIRED = {
+    'camera': set(),
+    'cameras': {'cameras'},
+    'replay': {'source'},
+    'demo': {'source'},
+}
 NODES = {
+    'cameras': ['cameras'],
     'camera': ['segmentation', 'monitor'],
     'replay': ['replay'],
     'demo': ['segmentation', 'monitor', 'replay'],
@@ -55,13 +61,20 @@ def test_arguments_are_described(name):
 @pytest.mark.parametrize('name', sorted(NODES))
 def test_nodes_start_in_the_namespace_of_the_camera(name):
     description, context = load(name)
-    given = {'source': 'procedural:demo', 'namespace': 'front', 'rate': '2', 'clock': 'true'}
+    given = {
+        'source': 'procedural:demo',
+        'namespace': 'front',
+        'rate': '2',
+        'clock': 'true',
+        'cameras': 'front',
+    }
     context.launch_configurations.update(given)
     nodes = list(started(description.entities, context))
     assert [node.node_executable for node in nodes] == NODES[name]
     for node in nodes:
         node._perform_substitutions(context)
-        assert node.node_name.startswith('/front/')
+        # The process of several cameras has a namespace for each.
+        assert node.node_name.startswith('/front/') or name == 'cameras'
 
 
 def test_the_monitor_can_be_left_out():
@@ -69,3 +82,15 @@ def test_the_monitor_can_be_left_out():
     context.launch_configurations['monitor'] = 'false'
     (node,) = started(description.entities, context)
     assert node.node_executable == 'segmentation'
+
+
+def test_several_cameras_are_one_process():
+    description, context = load('cameras')
+    context.launch_configurations.update({'cameras': 'front, rear', 'monitor': 'false'})
+    (node,) = started(description.entities, context)
+    node._perform_substitutions(context)
+    assert node.node_executable == 'cameras'
+    arguments = [''.join(part.perform(context) for part in word) for word in node.cmd[1:]]
+    assert arguments[:3] == ['front', 'rear', '--no-monitor']
+    # Neither a name nor a namespace, which would be those of all nodes of the process.
+    assert not [word for word in arguments if word.startswith(('__node', '__ns'))]

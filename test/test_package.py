@@ -137,7 +137,7 @@ def test_every_declared_python_package_is_there(manifest):
 @needs_ros
 def test_console_scripts_are_installed_and_import(arguments):
     wanted = dict(line.split(' = ') for line in arguments['entry_points']['console_scripts'])
-    assert set(wanted) == {'segmentation', 'monitor', 'replay', 'seg-uncertainty'}
+    assert set(wanted) == {'segmentation', 'monitor', 'cameras', 'replay', 'seg-uncertainty'}
     installed = {point.name: point for point in entry_points(group='console_scripts')}
     for name, target in wanted.items():
         assert installed[name].value == target

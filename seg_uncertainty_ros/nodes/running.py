@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Run one node in this process until it is done or told to stop."""
+"""Run one node or several in this process until they are done or told to stop."""
 
 from __future__ import annotations
 
@@ -34,36 +34,42 @@ class Runnable(Protocol):
         """End every thread and release everything."""
 
 
-def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> int:
-    """Create a node and spin it; return the exit status of the process.
+def run(
+    create: Callable[[], Runnable | Sequence[Runnable]], args: Sequence[str] | None = None
+) -> int:
+    """Create a node, or several, and spin; return the exit status of the process.
 
-    The node may have ``exit_status`` (int or None): as soon as it is an int, the process ends
+    A node may have ``exit_status`` (int or None): as soon as it is an int, the process ends
     with it.
     """
     heap_is_kept = transport.prepare()
     rclpy.init(args=None if args is None else list(args))
     try:
-        node = create()
+        created = create()
     except SegUncertaintyError as error:
         get_logger('seg_uncertainty_ros').fatal(str(error))
         rclpy.try_shutdown()
         return 1
     except KeyboardInterrupt:
         return 0
+    nodes = created if isinstance(created, list | tuple) else [created]
     for shortcoming in transport.shortcomings():
-        node.get_logger().warning(shortcoming)
+        nodes[0].get_logger().warning(shortcoming)
     if not heap_is_kept:
-        node.get_logger().warning(
+        nodes[0].get_logger().warning(
             'mallopt is not to be had here (no glibc): each image costs fresh pages of memory'
         )
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        executor.add_node(node)
     status = None
     try:
-        node.start()
+        for node in nodes:
+            node.start()
         while rclpy.ok() and status is None:
             executor.spin_once(timeout_sec=PERIOD_S)
-            status = getattr(node, 'exit_status', None)
+            ended = [getattr(node, 'exit_status', None) for node in nodes]
+            status = next((each for each in ended if each is not None), None)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception:
@@ -71,13 +77,15 @@ def run(create: Callable[[], Runnable], args: Sequence[str] | None = None) -> in
         if rclpy.ok():
             raise
     finally:
-        node.stop()
+        for node in nodes:
+            node.stop()
         executor.shutdown()
-        node.destroy_node()
+        for node in nodes:
+            node.destroy_node()
         rclpy.try_shutdown()
     return status or 0
 
 
-def exit_with(create: Callable[[], Runnable]) -> None:
-    """Run a node with the arguments of the command line and exit; for console scripts."""
+def exit_with(create: Callable[[], Runnable | Sequence[Runnable]]) -> None:
+    """Run nodes with the arguments of the command line and exit; for console scripts."""
     sys.exit(run(create))

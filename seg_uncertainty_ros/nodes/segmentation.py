@@ -43,7 +43,7 @@ from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.runtime.selection import AUTO
 from seg_uncertainty_ros.runtime.selection import BACKENDS
-from seg_uncertainty_ros.runtime.selection import open_runtime
+from seg_uncertainty_ros.runtime.sharing import Runtimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,16 +134,20 @@ class Output:
 
 
 class SegmentationNode(ManagedNode):
-    """Runs every image through the pipeline and publishes what somebody subscribes to."""
+    """Runs every image through the pipeline and publishes what somebody subscribes to.
 
-    def __init__(self, **kwargs: Any) -> None:
+    ``runtimes``: shared with the nodes of other cameras in this process.
+    """
+
+    def __init__(self, *, runtimes: Runtimes | None = None, **kwargs: Any) -> None:
         super().__init__('segmentation', PARAMETERS, **kwargs)
+        self._runtimes = runtimes or Runtimes()
         self._pipeline: Pipeline | None = None
         self._runtime: Selection | None = None
         self._palette = palette_lut(())
         self._camera_info: CameraInfo | None = None
         self._inputs: list[Any] = []
-        self._worker: NewestWins[Arrival] = NewestWins(self._work)
+        self._worker: NewestWins[Arrival] = NewestWins(self._work, self._runtimes.turns)
         self._outputs = {
             name: Output(self._plane_publisher(name), make)
             for name, make in (
@@ -180,7 +184,7 @@ class SegmentationNode(ManagedNode):
         path = self.parameters['bundle'] or default_bundle_path()
         bundle = Bundle.load(path)
         engines = self.parameters['engines']
-        self._runtime = open_runtime(
+        self._runtime = self._runtimes.open(
             bundle,
             self.parameters['backend'],
             threads=self.parameters['threads'],
@@ -229,7 +233,7 @@ class SegmentationNode(ManagedNode):
         """Drop the graph, and the engine that is being built."""
         self._pipeline = None
         if self._runtime is not None:
-            self._runtime.close()
+            self._runtimes.release(self._runtime)
             self._runtime = None
 
     def refuse(self, values: Mapping[str, Any], changed: frozenset[str]) -> str:

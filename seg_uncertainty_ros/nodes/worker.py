@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Condition
 from threading import Thread
@@ -13,6 +14,7 @@ from typing import TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 T = TypeVar('T')
 
@@ -31,12 +33,16 @@ class Counts:
 class NewestWins(Generic[T]):
     """Runs ``work`` on items in a thread of its own; an item that waits gives way to a newer one.
 
-    ``work`` returns whether it processed the item (False: rejected). The counts outlive
+    ``work`` returns whether it processed the item (False: rejected). It holds ``turn`` meanwhile,
+    and the item is taken when the turn has come: it is the newest then. The counts outlive
     ``stop`` and a new ``start``.
     """
 
-    def __init__(self, work: Callable[[T], bool]) -> None:
+    def __init__(
+        self, work: Callable[[T], bool], turn: AbstractContextManager[None] | None = None
+    ) -> None:
         self._work = work
+        self._turn = turn or nullcontext()
         self._changed = Condition()
         self._waiting: list[T] = []
         self._working = False
@@ -87,13 +93,20 @@ class NewestWins(Generic[T]):
                 self._changed.wait_for(lambda: self._waiting or not self._running)
                 if not self._running:
                     return
-                item = self._waiting.pop()
-                self._working = True
-            processed = False
-            try:
-                processed = self._work(item)
-            finally:
-                with self._changed:
-                    self._working = False
-                    self._processed += processed
-                    self._rejected += not processed
+            with self._turn:
+                self._work_on_newest()
+
+    def _work_on_newest(self) -> None:
+        with self._changed:
+            if not self._waiting:  # stopped meanwhile
+                return
+            item = self._waiting.pop()
+            self._working = True
+        processed = False
+        try:
+            processed = self._work(item)
+        finally:
+            with self._changed:
+                self._working = False
+                self._processed += processed
+                self._rejected += not processed

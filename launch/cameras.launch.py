@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Several cameras in one process, on one engine: segmentation and monitor for each."""
+
+from launch_ros.actions import Node
+
+from seg_uncertainty_ros.nodes.launching import describe
+from seg_uncertainty_ros.nodes.launching import flag
+from seg_uncertainty_ros.nodes.launching import text
+from seg_uncertainty_ros.resources import config_file
+
+ARGUMENTS = (
+    ('cameras', None, "Namespaces, 'front,rear' for images on front/image and rear/image."),
+    ('image_transport', '', "'raw', or 'compressed' for <image>/compressed."),
+    ('bundle', '', 'Directory of the model bundle; empty: the one that ships.'),
+    ('backend', '', 'What runs the graph; empty: auto, the fastest that can.'),
+    ('monitor', 'true', 'Start a monitor for each camera too.'),
+    ('params_file', '', 'Parameter file, on top of the defaults in config/.'),
+    ('use_sim_time', 'false', 'Take the time from /clock.'),
+)
+
+
+def nodes(given):
+    """Return the process."""
+    names = [name.strip() for name in given['cameras'].split(',') if name.strip()]
+    chosen = {
+        name: text(given[name]) for name in ('bundle', 'backend', 'image_transport') if given[name]
+    }
+    files = [str(config_file(f'{name}.yaml')) for name in ('segmentation', 'monitor')]
+    return [
+        Node(
+            package='seg_uncertainty_ros',
+            executable='cameras',
+            arguments=[*names, *([] if flag(given['monitor']) else ['--no-monitor'])],
+            parameters=[
+                *files,
+                *filter(None, [given['params_file']]),
+                {'use_sim_time': flag(given['use_sim_time']), **chosen},
+            ],
+            output='screen',
+        )
+    ]
+
+
+def generate_launch_description():
+    """Describe the launch."""
+    return describe(ARGUMENTS, nodes)
