@@ -38,7 +38,7 @@ TENSORRT_RTX = (
     'tensorrt-rtx; python_version < "3.13" and sys_platform == "linux" '
     'and platform_machine in "x86_64 aarch64"'
 )
-DEV = [*TEST, 'onnx', 'pre-commit', 'ruff==0.17.5', TENSORRT_RTX]
+DEV = [*TEST, 'onnx', 'openvino', 'pre-commit', 'ruff==0.17.5', TENSORRT_RTX]
 
 
 def version() -> str:
@@ -86,7 +86,13 @@ setup(
         'rosbags>=0.11.7',
         'tqdm',
     ],
-    extras_require={'ros': ROS, 'train': TRAIN, 'test': TEST, 'dev': DEV},
+    extras_require={
+        'ros': ROS,
+        'train': TRAIN,
+        'openvino': ['openvino'],
+        'test': TEST,
+        'dev': DEV,
+    },
     entry_points={
         'console_scripts': [
             f'segmentation = {PACKAGE}.nodes.segmentation:main',

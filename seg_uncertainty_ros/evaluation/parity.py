@@ -86,11 +86,11 @@ class CheckSet:
 class Parity:
     """One runtime beside the reference; deviations are over the pixels of all images.
 
-    ``ap`` is by score; ``agreement`` is the share of labels that are the reference's; ``deviation_999`` and
-    ``deviation_max``, 0..1 by score, how far its plane is from the reference's on the bundle's
-    scale, at 99.9 % of the pixels and at worst; ``iou_emd`` the earth mover's distance between the
-    two distributions of the images' mIoU; ``embedding`` the median relative distance of an
-    image's embedding.
+    ``ap`` is by score, ``agreement`` the share of labels that are the reference's. By score,
+    ``deviation_999`` and ``deviation_max``, 0..1: how far its plane is from the reference's on the
+    bundle's scale, at 99.9 % of the pixels and at worst. ``iou_emd``: earth mover's distance
+    between the two distributions of the images' mIoU. ``embedding``: the median relative distance
+    of an image's embedding.
     """
 
     name: str

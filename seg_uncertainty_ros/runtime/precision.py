@@ -81,7 +81,11 @@ def write_graph(
         msg = f'precision: {precision!r} is none of {", ".join(get_args(Precision))}'
         raise PrecisionError(msg)
     if precision == 'fp32':
-        shutil.copyfile(bundle.graph, out_path)
+        try:
+            shutil.copyfile(bundle.graph, out_path)
+        except OSError as error:
+            msg = f'{out_path}: cannot be written: {error.strerror}'
+            raise PrecisionError(msg) from error
     elif precision == 'fp16':
         _save(half_precision(_load(bundle.graph), bundle.scores, bundle.graph), out_path)
     else:
