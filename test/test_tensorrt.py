@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,9 +22,11 @@ import cv2
 import numpy as np
 import pytest
 
+from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.procedural import parse_drive
+from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.runtime import cuda_driver
 from seg_uncertainty_ros.runtime.cuda_driver import CudaError
 from seg_uncertainty_ros.runtime.cuda_driver import find_gpu
@@ -41,6 +45,8 @@ from seg_uncertainty_ros.runtime.tensorrt_engines import NotReadyError
 from seg_uncertainty_ros.runtime.tensorrt_engines import TensorRt
 from seg_uncertainty_ros.runtime.tensorrt_graph import tensorrt_graph
 from seg_uncertainty_ros.runtime.tensorrt_runtime import TensorRtRuntime
+
+pytestmark = pytest.mark.filterwarnings('ignore:Use Deprecated in TensorRT-RTX')
 
 HEIGHT, WIDTH = 96, 128
 
@@ -411,21 +417,44 @@ def test_the_command_builds_once_and_says_what(standin_gpu, bundle_path, capsys,
     assert len(standin_gpu.builds) == 1
 
 
-def test_the_command_calibrates_int8_from_recordings(
+def test_int8_takes_recordings_and_is_refused_where_it_loses_too_much(
     onnx, standin_gpu, bundle, bundle_path, capsys, tmp_path
 ):
-    runtime = open_runtime(bundle, 'tensorrt', precision='int8', engines=tmp_path)
-    image = np.zeros((96, 128, 3), np.uint8)
-    with pytest.raises(EngineError, match=r'no int8 engine for 128x96, .* --calibration BAG'):
+    scene = random_scene(3, 320, 192)
+    labels = np.minimum(scene.labels, len(CAMVID)).astype(np.uint8)
+    outlier = np.zeros_like(labels)
+    outlier[100:140, 60:140] = 1
+    for name, image in {
+        'camvid/val/0': scene.image,
+        'camvid/valannot/0': labels,
+        'ood/fs_static/images/0': scene.image,
+        'ood/fs_static/labels/0': outlier,
+    }.items():
+        path = tmp_path / f'{name}.png'
+        path.parent.mkdir(parents=True)
+        assert cv2.imwrite(str(path), image)
+    cache = tmp_path / 'engines'
+    image = np.zeros((*bundle.geometry.network_size(192, 320), 3), np.uint8)
+    runtime = open_runtime(bundle, 'tensorrt', precision='int8', engines=cache)
+    with pytest.raises(EngineError, match=r'no int8 engine for \d+x\d+, .* --calibration BAG'):
         runtime.run(image, 0)
-    size = dict(zip(('height', 'width'), bundle.geometry.network_size(96, 128), strict=True))
-    command = ['build-engine', str(bundle_path), '--size', '128x96', '--precision', 'int8']
-    command += ['--cache', str(tmp_path), '--calibration', 'procedural:seed=1,duration=0.2']
-    assert main(command) == 0
-    runtime = open_runtime(bundle, 'tensorrt', precision='int8', engines=tmp_path)
-    assert runtime.run(np.zeros((size['height'], size['width'], 3), np.uint8), 0).labels.size
-    runtime.close()
+    command = ['build-engine', str(bundle_path), '--size', '320x192', '--precision', 'int8']
+    command += ['--cache', str(cache), '--calibration', str(tmp_path / 'camvid' / 'val')]
+    command += ['--check', str(tmp_path), '--tolerance']
+    assert main([*command, '0']) == 1
+    lost = r'int8: .* falls from 0\.\d+ to 0\.\d+, by more than the tolerated 0\n'
+    assert re.search(lost, capsys.readouterr().err)
+    assert not list(cache.glob('*.engine'))
+    assert main([*command, '1']) == 0
+    (engine,) = cache.glob('*.engine')
+    report = json.loads(engine.with_name(f'{engine.name}.parity.json').read_text())
+    assert [row['name'] for row in report['rows']] == ['fp32', 'int8']
+    assert report['rows'][0]['agreement'] == 1.0
+    assert 0.8 < report['rows'][1]['agreement'] < 1.0
+    runtime = open_runtime(bundle, 'tensorrt', precision='int8', engines=cache)
+    assert runtime.run(image, 0).labels.size
     assert len(standin_gpu.builds) == 1
+    runtime.close()
 
 
 @pytest.mark.parametrize(
@@ -433,6 +462,7 @@ def test_the_command_calibrates_int8_from_recordings(
     [
         (['--precision', 'int8'], 'precision int8: --calibration goes with int8'),
         (['--calibration', 'x'], 'precision fp16: --calibration goes with int8'),
+        (['--tolerance', '-0.1'], '--tolerance: -0.1, expected 0..1'),
     ],
 )
 def test_the_command_refuses(bundle_path, capsys, arguments, reason):

@@ -86,6 +86,9 @@ def run(options: argparse.Namespace) -> int:
     if (options.precision == 'int8') != (options.calibration is not None):
         msg = f'--precision {options.precision}: --calibration goes with int8 and only with it'
         raise CommandError(msg)
+    if not 0 <= options.tolerance <= 1:
+        msg = f'--tolerance: {options.tolerance}, expected 0..1'
+        raise CommandError(msg)
     bundle = Bundle.load(options.bundle)
     platform = TensorRt()
     check_set = CheckSet.open(options.check) if options.check is not None else None
