@@ -50,8 +50,9 @@ if TYPE_CHECKING:
 LABELS = 2
 """The labels have half of the input's sides."""
 INPUTS = ('logits', 'score_index', 'features')
-# Any but 1: exporters leave a division by 1 out.
-PLACEHOLDER = 2.0
+# Neither 1, as exporters leave a division by 1 out, nor a constant that a score has: exporters
+# make one tensor of two equal ones.
+PLACEHOLDER = 1.6180339
 
 
 def resample(
@@ -66,20 +67,21 @@ def resample(
         image: (height, width) of images of one size, which ``target`` need not divide.
 
     """
-    if stride == target:
-        return plane
-    if target % stride == 0:
+    windows = round(target / stride)
+    if windows > 1:
         # The last window of a side that the stride does not divide is a smaller one.
         partial = image is not None and any(side % target for side in image)
-        return F.avg_pool2d(
-            plane, int(target / stride), ceil_mode=partial, count_include_pad=False
-        )
-    if image is None:
-        return F.interpolate(
-            plane, scale_factor=float(stride / target), mode='bilinear', align_corners=False
-        )
-    size = [ceil(side / target) for side in image]
-    return F.interpolate(plane, size=size, mode='bilinear', align_corners=False)
+        plane = F.avg_pool2d(plane, windows, ceil_mode=partial, count_include_pad=False)
+        stride *= windows
+    if image is not None:
+        size = [ceil(side / target) for side in image]
+        if list(plane.shape[2:]) == size:
+            return plane
+        return F.interpolate(plane, size=size, mode='bilinear', align_corners=False)
+    if stride == target:
+        return plane
+    factor = float(stride / target)
+    return F.interpolate(plane, scale_factor=factor, mode='bilinear', align_corners=False)
 
 
 class ScoreHead(nn.Module):
@@ -148,7 +150,12 @@ class ScoreHead(nn.Module):
 
 
 def export_head(head: ScoreHead, network: GivenNetwork, path: Path) -> onnx.ModelProto:
-    """Return the head as an ONNX model of temperature 1; ``path`` is a file for the way there."""
+    """Return the head as an ONNX model of temperature 1; ``path`` is a file for the way there.
+
+    Raises:
+        RuntimeError: the exporter did something else with the temperature than dividing by it.
+
+    """
     stride, size = network.geometry.stride, network.geometry.size
     shape = size or (6 * stride, 8 * stride)
     planes, shapes = [], []
@@ -180,6 +187,10 @@ def export_head(head: ScoreHead, network: GivenNetwork, path: Path) -> onnx.Mode
     model = onnx.load(path)
     for change in (pool_globally, split_extrema, drop_unused_initializers, drop_traces):
         change(model)
+    users = [node.op_type for node in model.graph.node if TEMPERATURE in node.input]
+    if users != ['Div']:
+        msg = f'the temperature is read by {users}, expected one division'
+        raise RuntimeError(msg)
     temperature = next(x for x in model.graph.initializer if x.name == TEMPERATURE)
     value = onnx.helper.make_tensor(TEMPERATURE, onnx.TensorProto.FLOAT, (), [1.0])
     temperature.CopyFrom(value)

@@ -5,23 +5,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto
+from onnx import helper
 from torch import nn
 from torch.export import Dim
 
+from seg_uncertainty_ros.bundle import MODEL_CARD
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.calibration.calibrate import calibrate
+from seg_uncertainty_ros.calibration.calibrate import write_bundle
+from seg_uncertainty_ros.calibration.observed import observe_drive
 from seg_uncertainty_ros.classes import ClassInfo
+from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.evaluation.images import CalibrationImage
 from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.monitor.assessment import Observation
+from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.network.given import read_network
+from seg_uncertainty_ros.network.score_head import resample
 from seg_uncertainty_ros.network.wrapping import Normalisation
 from seg_uncertainty_ros.pipeline import Pipeline
 from seg_uncertainty_ros.pipeline import network_input
+from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
+from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import ScoreError
+from seg_uncertainty_ros.scores.mahalanobis import FLOOR
 from seg_uncertainty_ros.training.importing import choose_scores
 from seg_uncertainty_ros.training.importing import import_network
 
@@ -32,6 +50,7 @@ CLASSES = (
     ClassInfo('sky', (70, 130, 180)),
     ClassInfo('car', (0, 0, 142)),
 )
+DISTANCE = 'mahalanobis_full'
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -129,6 +148,7 @@ class Case:
     dynamo: bool = True
     opset: int = 18
     order: str = 'rgb'
+    scores: tuple[str, ...] = ()
 
     @property
     def features(self):
@@ -141,7 +161,10 @@ CASES = {
     'fcn, stride 8, one size, opset 13': Case(
         lambda: DeepLab(decoder=False), 8, (96, 160), (120, 160), dynamo=False, opset=13
     ),
-    'setr, stride 32, one size': Case(lambda: Setr(3, 6), 32, (96, 192), (100, 201)),
+    # The head is converted for it, and has a score of what features are in each class.
+    'setr, stride 32, one size, opset 20': Case(
+        lambda: Setr(3, 6), 32, (96, 192), (100, 201), opset=20, scores=(*DEPLOYED, DISTANCE)
+    ),
 }
 
 
@@ -201,15 +224,44 @@ def smooth(seed, size):
     return (255 * fine[0].permute(1, 2, 0)).round().to(torch.uint8).numpy()
 
 
+def sets(case):
+    """Return enough pixels for the scales, at a quarter of the sides."""
+    return [Noise(12, (416, 416)) if case.size is None else Noise(120, case.size)]
+
+
 @torch.no_grad()
-def expected(case, model, image, names):
-    """Compute by the formulas: raw scores by name, labels, embedding, margin of the labels."""
+def outputs(case, model, image):
+    """Return logits and features, None without, of a uint8 image in double precision."""
     planes = torch.from_numpy(image).double().permute(2, 0, 1)[None] / 255
     if case.order == 'rgb':
         planes = planes.flip(1)
     mean, std = (torch.tensor(x).double().view(1, 3, 1, 1) for x in (IMAGENET.mean, IMAGENET.std))
     found = model.double()((planes - mean) / std)
-    logits, features = found if isinstance(found, tuple) else (found, None)
+    return found if isinstance(found, tuple) else (found, None)
+
+
+def distance(case, model, features):
+    """Return squared distances 1xHxW to the nearest predicted class of the images of `sets`."""
+    known, labels = [], []
+    for image in sets(case)[0].read(0, len(sets(case)[0])):
+        logits, phi = outputs(case, model, image.image)
+        known.append(phi[0].flatten(1).T)
+        labels.append(logits[0].argmax(dim=0).flatten())
+    known, labels = torch.cat(known), torch.cat(labels)
+    present = labels.unique()
+    means = torch.stack([known[labels == label].mean(dim=0) for label in present])
+    apart = known - means[torch.searchsorted(present, labels)]
+    covariance = apart.T @ apart / len(apart)
+    covariance += FLOOR * covariance.trace() / len(covariance) * torch.eye(len(covariance))
+    offsets = features[0].flatten(1).T[None] - means[:, None]
+    squares = (offsets @ covariance.inverse() * offsets).sum(dim=2)
+    return squares.amin(dim=0).view(1, *features.shape[2:])
+
+
+@torch.no_grad()
+def expected(case, model, image, names):
+    """Compute by the formulas: raw scores by name, labels, embedding, margin of the labels."""
+    logits, features = outputs(case, model, image)
 
     def at(plane, target):
         size = [side // target for side in image.shape[:2]]
@@ -233,6 +285,8 @@ def expected(case, model, image, names):
         norm = at(features, 4).abs().sqrt().sum(dim=1) ** 2
         scores['pgn_onehot'] = other.sqrt().sum(dim=1) ** 2 * norm
         scores['pgn_uniform'] = uniform.sqrt().sum(dim=1) ** 2 * norm
+    if DISTANCE in names:
+        scores[DISTANCE] = distance(case, model, at(features, 4))
     fine = at(logits, 2).sort(dim=1, descending=True)
     source = logits if features is None else features
     return (
@@ -259,9 +313,9 @@ def imported(request, tmp_path_factory):
     normalisation = Normalisation(IMAGENET.mean, IMAGENET.std, case.order)
     out = folder / 'bundle'
     out.mkdir()
-    # Enough pixels for the scales, at a quarter of the sides.
-    sets = [Noise(12, (416, 416)) if case.size is None else Noise(120, case.size)]
-    bundle = import_network(path, given, normalisation, CLASSES, sets, out)
+    bundle = import_network(
+        path, given, normalisation, CLASSES, sets(case), out, scores=case.scores
+    )
     return case, model, given, bundle
 
 
@@ -275,23 +329,23 @@ def test_planes_are_those_of_torch(imported):
     size = bundle.geometry.network_size(*case.camera)
     taken = network_input(image, bundle.geometry)
     assert taken.shape[:2] == size
-    outputs = pipeline.runtime.run(taken, bundle.score_names.index('energy'))
+    actual = pipeline.runtime.run(taken, bundle.score_names.index('energy'))
     scores, labels, embedding, margin = expected(case, model, taken, bundle.score_names)
     rows, columns = (side // 4 for side in size)
-    assert outputs.scores.shape == (len(bundle.scores), rows, columns)
-    for plane, name in zip(outputs.scores, bundle.score_names, strict=True):
+    assert actual.scores.shape == (len(bundle.scores), rows, columns)
+    for plane, name in zip(actual.scores, bundle.score_names, strict=True):
         np.testing.assert_allclose(plane, scores[name], rtol=1e-4, atol=1e-4, err_msg=name)
     # Where two classes are level, rounding decides.
-    assert outputs.labels.shape == labels.shape == (2 * rows, 2 * columns)
-    assert (outputs.labels == labels)[margin > 1e-4].all()
+    assert actual.labels.shape == labels.shape == (2 * rows, 2 * columns)
+    assert (actual.labels == labels)[margin > 1e-4].all()
     assert (margin > 1e-4).mean() > 0.99
     assert len(np.unique(labels)) > 1
-    np.testing.assert_allclose(outputs.embedding, embedding, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual.embedding, embedding, rtol=1e-4, atol=1e-4)
     confidence = np.rint(255 * (1 - scores['max_softmax']))
-    np.testing.assert_allclose(outputs.confidence.astype(float), confidence, atol=1)
+    np.testing.assert_allclose(actual.confidence.astype(float), confidence, atol=1)
     knots = bundle.scores[bundle.score_names.index('energy')].knots
     anomaly = 255 * np.interp(scores['energy'], knots, np.linspace(0, 1, len(knots)))
-    np.testing.assert_allclose(outputs.anomaly.astype(float), anomaly, atol=1.01)
+    np.testing.assert_allclose(actual.anomaly.astype(float), anomaly, atol=1.01)
     result = pipeline.process(Frame(image, 0))
     assert result.mask.shape == size
 
@@ -303,3 +357,89 @@ def test_scores_without_what_they_need():
         choose_scores(['mahalanobis'], features=False)
     with pytest.raises(ScoreError, match="'void' needs an outlier output"):
         choose_scores(['void'], features=True)
+
+
+def test_monitor_and_calibration_take_it(imported, tmp_path):
+    case, _, _, bundle = imported
+    pipeline = Pipeline(bundle)
+    seconds = 16
+    drives = []
+    for drive in range(2):
+        frames = [
+            Frame(smooth(1000 * drive + k, case.camera), 10**9 + k * 200_000_000)
+            for k in range(5 * seconds)
+        ]
+        drives.append(observe_drive(pipeline, f'drive {drive}', frames))
+    usual = calibrate(bundle, {'noise': drives}, ert_h=None)
+    assert usual.reference.size == len(frames_embedding(pipeline, case))
+    out = tmp_path / 'calibrated'
+    out.mkdir()
+    known = write_bundle(bundle, usual, [], out)
+    monitor = Monitor.of(known, MonitorConfig())
+    for k, frame in enumerate(frames):
+        result = pipeline.process(frame)
+        assessment = monitor.update(Observation.of(result, frame.stamp_ns))
+        assert assessment.mean_confidence is None or 0 < assessment.mean_confidence < 1, k
+    assert assessment.domain_shift is not None
+
+
+def frames_embedding(pipeline, case):
+    return pipeline.process(Frame(smooth(0, case.camera), 0)).embedding
+
+
+@pytest.mark.parametrize('target', [2, 4])
+@pytest.mark.parametrize(('rows', 'columns'), [(97, 129), (95, 127), (49, 65), (24, 33), (13, 17)])
+def test_planes_of_sides_that_nothing_divides(rows, columns, target):
+    image = (97, 129)
+    plane = torch.rand(1, 2, rows, columns)
+    found = resample(plane, Fraction(round(97 / rows)), target, image)
+    assert found.shape == (1, 2, -(-97 // target), -(-129 // target))
+    constant = resample(torch.ones(1, 2, rows, columns), Fraction(round(97 / rows)), target, image)
+    assert torch.allclose(constant, torch.ones(()))
+
+
+def test_command(tmp_path, capsys):
+    weight = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    nodes = [
+        helper.make_node('Conv', ['image', 'weight'], ['sums'], strides=[4, 4]),
+        helper.make_node('Relu', ['sums'], ['inside']),
+        helper.make_node('Neg', ['inside'], ['out']),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        'net',
+        [helper.make_tensor_value_info('image', TensorProto.FLOAT, ['n', 3, 'h', 'w'])],
+        [helper.make_tensor_value_info('out', TensorProto.FLOAT, ['n', 3, None, None])],
+        [onnx.numpy_helper.from_array(weight.numpy(), 'weight')],
+    )
+    path, classes = tmp_path / 'net.onnx', tmp_path / 'classes.txt'
+    imports = [helper.make_opsetid('', 17)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
+    classes.write_text('road 128 64 128\nsidewalk 244 35 232\nsky\n')
+    arguments = [
+        *('import-onnx', str(path), '--classes', str(classes), '--features', 'inside'),
+        *('--mean', '123.7,116.3,103.5', '--std', '58.4,57.1,57.4', '--pixel-range', '255'),
+        *('--stride', '16', '--max-pixels', '180000', '--bgr', '--name', 'tiny'),
+    ]
+    data = ['--data', 'procedural:seed=3,duration=1.2']
+    assert main([*arguments, *data, '--out', str(tmp_path / 'bundle')]) == 0
+    said = capsys.readouterr()
+    assert 'stride 4; features inside, stride 4' in said.out
+    assert "no class 'pavement': the monitor looks for the ground by that name" in said.err
+    bundle = Bundle.load(tmp_path / 'bundle')
+    assert bundle.geometry == Geometry(16, 180_000)
+    assert [info.color for info in bundle.classes][:2] == [(128, 64, 128), (244, 35, 232)]
+    assert bundle.provenance['normalisation']['order'] == 'bgr'
+    assert 'ask its maker' in (tmp_path / 'bundle' / MODEL_CARD).read_text('utf-8')
+    # calibrate-scores knows the graph by its temperature.
+    graph = CalibratedGraph(bundle)
+    graph.set_temperature(2.0)
+    image = smooth(0, (64, 96))
+    hot, _ = graph.session().run(image)
+    cold, _ = CalibratedGraph(bundle).session().run(image)
+    np.testing.assert_allclose(2 * hot, cold, rtol=1e-5, atol=1e-6)
+    replay = ['replay', 'procedural:seed=3,duration=0.5', '--bundle', str(bundle.path)]
+    assert main([*replay, '--out', str(tmp_path / 'bag')]) == 1
+    assert "region.classes: 'pavement', expected some of road, sidewalk, sky" in (
+        capsys.readouterr().err
+    )
