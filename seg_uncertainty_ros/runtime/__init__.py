@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Run a bundle's graph: ONNX Runtime on the CPU."""
+"""Run a bundle's graph: on TensorRT, ONNX Runtime or OpenVINO; ``selection`` chooses."""
