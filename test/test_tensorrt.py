@@ -13,10 +13,13 @@ import gc
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -324,19 +327,60 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize('module', ['tensorrt_rtx', 'tensorrt', 'tensorrt_bindings'])
-def test_every_name_that_is_used_exists(module):
-    if module == 'tensorrt':
-        try:
-            find_gpu()
-        except CudaError as error:
-            pytest.skip(str(error))
-    trt = pytest.importorskip(module, exc_type=ImportError)
+def check_names(trt):
     for name in NAMES.split():
         value = trt
         for part in name.split('.'):
             value = getattr(value, part)
         assert ARGUMENTS.get(name, '') in (value.__doc__ or '')
+
+
+def test_every_name_that_is_used_exists_in_tensorrt_rtx():
+    check_names(rtx())
+
+
+def test_every_name_that_is_used_exists_in_tensorrt(tensorrt):
+    check_names(import_tensorrt())
+
+
+LIBRARIES = ('nvinfer', 'nvinfer_plugin', 'nvonnxparser')
+FUNCTIONS = """
+createInferBuilder_INTERNAL createInferRefitter_INTERNAL createInferRuntime_INTERNAL
+createNvOnnxParserRefitter_INTERNAL createNvOnnxParser_INTERNAL getBuilderPluginRegistry
+getNvOnnxParserVersion getPluginRegistry initLibNvInferPlugins
+"""
+
+
+def test_every_name_that_is_used_exists_in_bindings_of_any_version(tmp_path):
+    """The bindings alone (pip install tensorrt-cu13-bindings) import if their libraries exist."""
+    if find_spec('tensorrt_bindings') is None or (compiler := shutil.which('cc')) is None:
+        pytest.skip('no package tensorrt-cu13-bindings, or no C compiler')
+    code = tmp_path / 'empty.c'
+    code.write_text('\n'.join(f'void *{name}(void) {{ return 0; }}' for name in FUNCTIONS.split()))
+    for name in (f'lib{library}.so.{major}' for library in LIBRARIES for major in (10, 11)):
+        command = [
+            compiler,
+            '-shared',
+            '-fPIC',
+            f'-Wl,-soname,{name}',
+            '-o',
+            tmp_path / name,
+            code,
+        ]
+        subprocess.run(command, check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import tensorrt_bindings as x, test_tensorrt as t; t.check_names(x)',
+        ],
+        env={**os.environ, 'LD_LIBRARY_PATH': str(tmp_path)},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_casts_to_bytes_come_last_and_change_nothing(onnx, bundle, images):
