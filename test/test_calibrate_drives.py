@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from statistics_of_drives import random_drive
 
 from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.calibration.calibrate import calibrate
 from seg_uncertainty_ros.calibration.calibrate import held_out_shift
 from seg_uncertainty_ros.calibration.calibrate import write_bundle
@@ -162,12 +163,27 @@ def test_calibrated_thresholds_are_quiet_on_new_drives_and_loud_on_others(bundle
 
 def test_more_hours_between_false_alarms_move_every_threshold_away(bundle):
     drives = [observed(seed) for seed in range(3)]
+    limits = {'ood_area': (0.001, 0.0), 'low_confidence': (0.999, 1.0)}
+    strict = replace(
+        bundle, thresholds={name: Threshold(*pair, 'of a test') for name, pair in limits.items()}
+    )
     often, rarely = (
-        calibrate(bundle, {'lab': drives}, ert_h=hours).thresholds for hours in (1.0, 100.0)
+        calibrate(strict, {'lab': drives}, ert_h=hours).thresholds for hours in (1.0, 100.0)
     )
     assert rarely['ood_area'].enter >= often['ood_area'].enter
     assert rarely['low_confidence'].enter < often['low_confidence'].enter
     assert rarely['domain_shift'].enter > often['domain_shift'].enter
+
+
+def test_few_even_drives_are_no_reason_to_warn_of_less_than_before(bundle):
+    drives = {'lab': [observed(seed) for seed in range(3)]}
+    before = bundle.thresholds['low_confidence'].enter
+    found = calibrate(bundle, drives, ert_h=1.0).thresholds['low_confidence']
+    assert found.enter == before
+    assert f'the {1 - before:.3g} of the bundle stays' in found.reason
+    # Enough of them are.
+    found = calibrate(bundle, drives, ert_h=0.01).thresholds['low_confidence']
+    assert found.enter > before
 
 
 def test_a_sequential_test_is_fitted_where_it_is_wanted(bundle):
