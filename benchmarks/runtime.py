@@ -53,7 +53,7 @@ from seg_uncertainty_ros.runtime.selection import open_runtime
 WARM_UP = 5
 RATE_GOAL_HZ = 15.0
 PIPELINE_GOAL = 1.10
-GROWTH_CAMERA = (160, 96)
+GROWTH_CAMERA = (64, 32)
 WARM_UP_SHARE = 0.1
 # Recordings that ranges of activations are taken from; none of them is in the check set.
 CALIBRATION = ('dashcam_us_suburb', 'cityscapes_seq0003', 'highway_us')
@@ -257,10 +257,10 @@ def memory(bundle, graphs, options):
     width, height = GROWTH_CAMERA
     rng = np.random.default_rng(0)
     frames = [Frame(rng.integers(0, 256, (height, width, 3), np.uint8), i) for i in range(8)]
-    makers = {'onnxruntime-cpu fp32': lambda: OnnxRuntime(bundle, options.threads)}
+    makers = {'onnxruntime-cpu fp32': lambda: OnnxRuntime(bundle, threads=1)}
     for name, path in graphs.items():
         makers[f'openvino {name}'] = lambda path=path: OpenVinoRuntime(
-            bundle, options.threads, graph=path
+            bundle, threads=1, graph=path
         )
     lines = []
     for name, make in makers.items():
@@ -330,7 +330,7 @@ def main():
         width, height = GROWTH_CAMERA
         parts += [
             f'## Memory over {options.frames:,} frames',
-            f'Resident memory of the process; a camera of {width}x{height}.',
+            f'Resident memory of the process; a camera of {width}x{height}, one thread.',
             memory(bundle, graphs, options),
             parity,
         ]
