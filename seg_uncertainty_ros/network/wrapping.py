@@ -92,6 +92,10 @@ def whole(network: GivenNetwork, start: onnx.ModelProto, head: onnx.ModelProto) 
         model = compose.merge_models(
             start, head, list(zip(outputs, names, strict=True)), outputs=list(OUTPUTS)
         )
+        # Merging lists the same operators once for each part.
+        versions = {entry.domain: entry.version for entry in model.opset_import}
+        del model.opset_import[:]
+        model.opset_import.extend(helper.make_opsetid(*entry) for entry in versions.items())
         onnx.checker.check_model(model)
     except (ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -107,7 +111,8 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _normaliser(network: GivenNetwork, normalisation: Normalisation) -> onnx.GraphProto:
-    rows, columns = network.geometry.size or ('rows', 'columns')
+    stride = network.geometry.stride
+    rows, columns = network.geometry.size or (f'{stride}*rows', f'{stride}*columns')
     scale = 255.0 / normalisation.pixel_range
     std = scale * np.array(normalisation.std, np.float32).reshape(1, 3, 1, 1)
     mean = scale * np.array(normalisation.mean, np.float32).reshape(1, 3, 1, 1)

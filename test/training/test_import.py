@@ -321,6 +321,11 @@ def imported(request, tmp_path_factory):
 
 def test_planes_are_those_of_torch(imported):
     case, model, given, bundle = imported
+    graph = onnx.load(bundle.graph)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [entry.domain for entry in graph.opset_import] == ['']
+    # TensorRT: an uint8 input must meet a cast before anything else.
+    assert [node.op_type for node in graph.graph.node if 'image' in node.input] == ['Cast']
     assert given.logits.stride == case.stride
     assert given.geometry.size == case.size
     assert ('pgn_uniform' in bundle.score_names) == case.features
