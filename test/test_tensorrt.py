@@ -306,6 +306,7 @@ def rtx():
 
 NAMES = """
 Builder.build_serialized_network Builder.create_builder_config Builder.create_network
+BuilderFlag.TF32 IBuilderConfig.clear_flag
 IBuilderConfig.create_timing_cache IBuilderConfig.progress_monitor IBuilderConfig.set_timing_cache
 ICudaEngine.create_execution_context ICudaEngine.device_memory_size_v2
 ICudaEngine.get_tensor_dtype ICudaEngine.get_tensor_location ICudaEngine.get_tensor_name

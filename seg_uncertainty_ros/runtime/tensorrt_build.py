@@ -100,6 +100,7 @@ def build(trt: ModuleType, graph: bytes, report: Report, timings: bytes = b'') -
         msg = f'TensorRT {trt.__version__} refuses {"; ".join(map(_describe, errors))}'
         raise EngineError(msg)
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: fp32 would have 10 bits of mantissa
     config.progress_monitor = monitor = _make_monitor(trt, report)
     cache = config.create_timing_cache(timings) or config.create_timing_cache(b'')
     # False: timings of another GPU or version are not used.

@@ -79,7 +79,14 @@ class Builder:
         return MARK + network['graph']
 
 
+class BuilderFlag(Enum):
+    TF32 = 'on by default'
+
+
 class BuilderConfig:
+    def clear_flag(self, flag):
+        assert flag is BuilderFlag.TF32
+
     def create_timing_cache(self, data):
         return TimingCache(data)
 
@@ -115,9 +122,6 @@ class Runtime:
             self._logger.log(ILogger.Severity.ERROR, 'the engine is of another version\nor so')
             return None
         return Engine(data.removeprefix(MARK))
-
-
-KINDS = {'uint8': np.uint8, 'int64': np.int64, 'float': np.float32, 'float16': np.float16}
 
 
 class Engine:
