@@ -341,9 +341,10 @@ def compare_settings(model, bundle, inputs, options, folder):
     shipped = runner(variant())
     runners = {name: lambda create=create: runner(create()) for name, create in variants.items()}
     runners['outputs allocated once'] = lambda: bound_runner(variant(), inputs[0])
+    clock = process_time if options.cpu_time else perf_counter
     lines = []
     for name, create in runners.items():
-        seconds = interleave(create(), shipped, inputs, inputs, options.runs)
+        seconds = interleave(create(), shipped, inputs, inputs, options.runs, clock)
         lines.append([name, ms(seconds[0]), ms(seconds[1]), pair_ratio(*seconds)])
     print('\n## Session settings against those that ship, one at a time\n')
     print(table(['change', 'median ms', 'shipped, median ms', 'ratio'], lines))

@@ -161,7 +161,7 @@ def gpu_runners(bundle):
     return runners, reasons
 
 
-def write_graphs(bundle, data, folder):
+def write_graphs(bundle, data, threads, folder):
     """Return graphs by precision that may run, and parity and refusals as text."""
     graphs = {'fp32': bundle.graph}
     if data is None:
@@ -173,14 +173,14 @@ def write_graphs(bundle, data, folder):
         for frame in islice(source, 0, None, max(1, source.frame_count // CALIBRATION_FRAMES))
     ]
     candidates = {name: folder / f'{name}.onnx' for name in ('fp16', 'int8')}
-    runtimes = {'onnxruntime-cpu fp32': OnnxRuntime(bundle)}
+    runtimes = {'onnxruntime-cpu fp32': OnnxRuntime(bundle, threads)}
     for name, path in candidates.items():
         write_graph(bundle, name, path, frames)
-        runtimes[f'onnxruntime-cpu {name}'] = OnnxRuntime(bundle, graph=path)
+        runtimes[f'onnxruntime-cpu {name}'] = OnnxRuntime(bundle, threads, graph=path)
     candidates = {'fp32': bundle.graph, 'int8': candidates['int8']}
     for name, path in candidates.items():
         try:
-            runtimes[f'openvino {name}'] = OpenVinoRuntime(bundle, graph=path)
+            runtimes[f'openvino {name}'] = OpenVinoRuntime(bundle, threads, graph=path)
         except GraphError:
             break
     report = compare(bundle, runtimes, CheckSet.open(data))
@@ -319,7 +319,7 @@ def main():
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        graphs, parity = write_graphs(bundle, options.data, folder)
+        graphs, parity = write_graphs(bundle, options.data, options.threads, folder)
         for title, model, camera in cases:
             rows, columns = model.geometry.network_size(*camera[::-1])
             text, best = compare_runtimes(model, graphs, camera, options, folder)
