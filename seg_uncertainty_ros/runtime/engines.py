@@ -80,7 +80,7 @@ class EngineCache:
     """The engines of a folder, ``default_folder()`` unless given."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or default_folder()
+        self.folder = (folder or default_folder()).expanduser()
 
     def path(self, key: EngineKey) -> Path:
         """Return the engine's file, whether it exists or not."""
