@@ -156,7 +156,7 @@ class Case:
 
 
 CASES = {
-    'unet, stride 1, any size': Case(UNet, 1, None, (160, 96)),
+    'unet, stride 1, any size, opset 17': Case(UNet, 1, None, (160, 96), dynamo=False, opset=17),
     'deeplab, stride 4, any size': Case(DeepLab, 4, None, (96, 160), order='bgr'),
     'fcn, stride 8, one size, opset 13': Case(
         lambda: DeepLab(decoder=False), 8, (96, 160), (120, 160), dynamo=False, opset=13
@@ -183,9 +183,11 @@ def network(case):
 def export(case, model, path):
     image = torch.randn(1, 3, *(case.size or (128, 192)))
     names = ['logits', 'features'] if case.features else ['logits']
-    shapes = None
-    if case.size is None:
-        shapes = {'image': {2: 32 * Dim('h'), 3: 32 * Dim('w')}}
+    options = {}
+    if case.size is None and case.dynamo:
+        options['dynamic_shapes'] = {'image': {2: 32 * Dim('h'), 3: 32 * Dim('w')}}
+    elif case.size is None:
+        options['dynamic_axes'] = {'image': {2: 'h', 3: 'w'}}
     torch.onnx.export(
         model,
         (image,),
@@ -194,8 +196,9 @@ def export(case, model, path):
         output_names=names,
         opset_version=case.opset,
         dynamo=case.dynamo,
-        **({'dynamic_shapes': shapes, 'external_data': False} if case.dynamo else {}),
+        external_data=False,
         verbose=False,
+        **options,
     )
 
 
