@@ -5,14 +5,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from seg_uncertainty_ros.bundle import MANIFEST
+from seg_uncertainty_ros.bundle import Bundle
+from seg_uncertainty_ros.bundle import BundleError
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.cli.import_onnx import read_classes
 from seg_uncertainty_ros.cli.options import CommandError
+from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.frames import Geometry
+from seg_uncertainty_ros.pipeline import Pipeline
 
 pytest.importorskip('onnx', reason='onnx belongs to the extra dev')
 
@@ -254,6 +261,23 @@ def test_a_damaged_file_is_refused_wherever_the_damage_is(tmp_path):
             read_network(path, CLASSES)
 
 
+def test_flipped_bytes_are_refused_or_harmless(tmp_path):
+    whole = model([1, 3, 32, 48]).SerializeToString()
+    path = tmp_path / 'net.onnx'
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            assert read_network(path, CLASSES).logits.channels == CLASSES
+        except NetworkError:
+            refused += 1
+    assert 20 < refused < 100
+
+
 def test_weights_outside_the_file(tmp_path):
     path = tmp_path / 'net.onnx'
     onnx.save(model(), path, save_as_external_data=True, size_threshold=0, location='weights')
@@ -374,3 +398,20 @@ def test_a_scale_needs_images(capsys):
     with pytest.raises(SystemExit):
         main(['import-onnx', *arguments])
     assert 'the following arguments are required: --data' in capsys.readouterr().err
+
+
+def test_a_bundle_of_one_size(bundle, tmp_path, capsys):
+    bundle.copy_files(tmp_path)
+    geometry = Geometry(1, 64 * 96, size=(64, 96))
+    written = replace(bundle, path=tmp_path, geometry=geometry, reference=None).write()
+    assert written.geometry == geometry
+    result = Pipeline(written, plane_size='network').process(
+        Frame(np.zeros((72, 50, 3), np.uint8), 0)
+    )
+    assert result.mask.shape == (64, 96)
+    assert main(['info', str(tmp_path)]) == 0
+    assert 'images of 96x64' in capsys.readouterr().out
+    manifest = tmp_path / MANIFEST
+    manifest.write_text(manifest.read_text('utf-8').replace('64,', '0,', 1), encoding='utf-8')
+    with pytest.raises(BundleError, match=r'bundle\.json: geometry'):
+        Bundle.load(tmp_path)

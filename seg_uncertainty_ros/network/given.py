@@ -159,7 +159,7 @@ def _load(path: Path) -> onnx.ModelProto:
         model = onnx.inliner.inline_local_functions(model)
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except Exception as error:  # ValidationError; a damaged name is a UnicodeDecodeError
         msg = f'{path}: not valid ONNX: {_line(error)}'
         raise NetworkError(msg) from error
     return model
@@ -363,6 +363,8 @@ def _text(size: tuple[int | None, int | None]) -> str:
 
 
 def _kind(number: int) -> str:
+    if number not in TensorProto.DataType.values():
+        return f'of an unknown type, {number},'
     return 'float32' if number == TensorProto.FLOAT else TensorProto.DataType.Name(number).lower()
 
 
