@@ -507,6 +507,7 @@ def test_int8_takes_recordings_and_is_refused_where_it_loses_too_much(
     [
         (['--precision', 'int8'], 'precision int8: --calibration goes with int8'),
         (['--calibration', 'x'], 'precision fp16: --calibration goes with int8'),
+        (['--precision', 'int8', '--calibration', 'x'], 'what it loses has to be known'),
         (['--tolerance', '-0.1'], '--tolerance: -0.1, expected 0..1'),
     ],
 )

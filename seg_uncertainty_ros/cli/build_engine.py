@@ -47,7 +47,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         'build-engine',
         run,
         "Build TensorRT's engine for this machine's GPU; the node finds it at its next start.",
-        'build-engine BUNDLE --size 1920x1080 --precision int8 --calibration DRIVE.mcap',
+        'build-engine BUNDLE --precision int8 --calibration DRIVE.mcap --check DATA',
     )
     parser.add_argument('bundle', metavar='BUNDLE', type=Path, help='model bundle')
     parser.add_argument('--precision', choices=('fp16', 'fp32', 'int8'), default='fp16')
@@ -74,6 +74,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         help='compare with fp32 on DATA/camvid/val, DATA/ood/fs_static; refuse what is worse',
     )
     parser.add_argument(
+        '--unchecked', action='store_true', help='int8 without --check: nobody knows its loss'
+    )
+    parser.add_argument(
         '--tolerance',
         type=float,
         default=0.01,
@@ -85,6 +88,9 @@ def run(options: argparse.Namespace) -> int:
     """Build the engine, or say that it is there."""
     if (options.precision == 'int8') != (options.calibration is not None):
         msg = f'--precision {options.precision}: --calibration goes with int8 and only with it'
+        raise CommandError(msg)
+    if options.precision == 'int8' and options.check is None and not options.unchecked:
+        msg = '--precision int8: what it loses has to be known: --check DATA, or --unchecked'
         raise CommandError(msg)
     if not 0 <= options.tolerance <= 1:
         msg = f'--tolerance: {options.tolerance}, expected 0..1'
@@ -104,8 +110,6 @@ def run(options: argparse.Namespace) -> int:
         report = None
         if check_set is not None:
             report = check(bundle, options.precision, graph, check_set, options.tolerance)
-        elif options.precision == 'int8':
-            print('seg-uncertainty: int8 without --check: nobody knows its loss', file=sys.stderr)
         if frames is not None:
             maker.cache.discard(key)  # it may be of other recordings
         make(maker, key)

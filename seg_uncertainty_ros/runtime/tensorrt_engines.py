@@ -147,7 +147,7 @@ class EngineMaker:
             msg = (
                 f'no int8 engine for {key.size}, and building one takes recordings: '
                 f'seg-uncertainty build-engine {self._bundle.path} --precision int8 '
-                '--calibration BAG'
+                '--calibration BAG --check DATA'
             )
             raise EngineError(msg)
         with TemporaryDirectory(prefix='seg_uncertainty_') as folder:
