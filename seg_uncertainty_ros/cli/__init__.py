@@ -34,6 +34,8 @@ EXAMPLES = """examples:
   seg-uncertainty evaluate --dataset fishyscapes DIR
   seg-uncertainty calibrate BAG... --out NEW        thresholds of one's own drives
   seg-uncertainty calibrate-scores BUNDLE --data DIR --out NEW
+  seg-uncertainty import-onnx NET.onnx --classes FILE --data IMAGES --out NEW
+  seg-uncertainty build-engine BUNDLE --size 1920x1080
 """
 
 
