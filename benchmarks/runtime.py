@@ -317,6 +317,8 @@ def main():
         f'{" with `--data`" if options.data else ""}. Rates are of single frames one after '
         'another; `all to labels` is the median ratio of neighbouring runs.',
     ]
+    # First: what others leave on the heap would be in the way.
+    growth = memory(bundle, {'fp32': bundle.graph}, options)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         graphs, parity = write_graphs(bundle, options.data, options.threads, folder)
@@ -331,7 +333,7 @@ def main():
         parts += [
             f'## Memory over {options.frames:,} frames',
             f'Resident memory of the process; a camera of {width}x{height}, one thread.',
-            memory(bundle, graphs, options),
+            growth,
             parity,
         ]
     page = '\n\n'.join(part.strip() for part in parts) + '\n'
