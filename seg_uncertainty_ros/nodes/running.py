@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from typing import TYPE_CHECKING
 from typing import Protocol
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # How soon a finished node ends its process (s).
 PERIOD_S = 0.2
+EXIT_S = 10.0
 
 
 class Runnable(Protocol):
@@ -88,4 +90,8 @@ def run(
 
 def exit_with(create: Callable[[], Runnable | Sequence[Runnable]]) -> None:
     """Run nodes with the arguments of the command line and exit; for console scripts."""
-    sys.exit(run(create))
+    status = run(create)
+    # Fast DDS waits for its threads while the interpreter ends, now and then for ever, with the
+    # interpreter's lock: only a timer in C still ends the process.
+    faulthandler.dump_traceback_later(EXIT_S, exit=True)
+    sys.exit(status)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from xml.etree import ElementTree
@@ -403,3 +405,23 @@ def test_rviz_shows_planes_on_a_fixed_range():
     for display in displays:
         assert display['Normalize Range'] is False
         assert display['Topic']['Reliability Policy'] == 'Best Effort'
+
+
+def test_a_process_that_cannot_end_is_ended():
+    code = """
+import atexit, time
+from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.nodes import running
+
+def create():
+    raise SegUncertaintyError('no node')
+
+running.EXIT_S = 0.5
+atexit.register(time.sleep, 60)
+running.exit_with(create)
+"""
+    command = [sys.executable, '-c', code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert 'no node' in ended.stderr
+    assert 'Timeout' in ended.stderr
