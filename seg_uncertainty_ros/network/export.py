@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import onnx
@@ -49,6 +50,7 @@ def export_onnx(graph: DeployedGraph, path: Path) -> None:
     model = onnx.load(path, load_external_data=False)
     pool_globally(model)
     split_extrema(model)
+    fuse_hard_sigmoids(model)
     shape_after_cast(model)
     drop_unused_initializers(model)
     drop_traces(model)
@@ -99,6 +101,35 @@ def split_extrema(model: onnx.ModelProto) -> None:
         ]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def fuse_hard_sigmoids(model: onnx.ModelProto) -> None:
+    """Write a x - b, clipped to 0..1, as a HardSigmoid: one pass over the planes, not three."""
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    producer = {name: node for node in model.graph.node for name in node.output}
+    readers = Counter(name for node in model.graph.node for name in node.input)
+
+    def constant(name: str) -> float | None:
+        value = values.get(name)
+        return float(value) if value is not None and value.size == 1 else None
+
+    for node in list(model.graph.node):
+        if node.op_type != 'Clip' or [constant(name) for name in node.input[1:]] != [0.0, 1.0]:
+            continue
+        less = producer.get(node.input[0])
+        scaled = producer.get(less.input[0]) if less is not None and less.input else None
+        if scaled is None or (less.op_type, scaled.op_type) != ('Sub', 'Mul'):
+            continue
+        alpha, beta = constant(scaled.input[1]), constant(less.input[1])
+        shared = any(readers[name] > 1 for name in (*less.output, *scaled.output))
+        if alpha is None or beta is None or shared:
+            continue
+        fused = onnx.helper.make_node(
+            'HardSigmoid', scaled.input[:1], node.output, alpha=alpha, beta=-beta
+        )
+        model.graph.node.insert(list(model.graph.node).index(node), fused)
+        for old in (scaled, less, node):
+            model.graph.node.remove(old)
 
 
 def shape_after_cast(model: onnx.ModelProto) -> None:

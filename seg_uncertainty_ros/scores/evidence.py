@@ -17,8 +17,9 @@ from seg_uncertainty_ros.scores.sums import power
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Larger than one over any difference of two logits that float32 tells from 0.
-STEEP = 1e30
+# One over a difference of two logits that is none: runtimes may compute max z otherwise than z,
+# and the largest logit then lies about 1e-7 below itself.
+STEEP = 1e5
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class Evidence:
 
     @cached_property
     def below(self) -> Tensor:
-        """1 where y < 0, 0 where a class has the largest logit, NxSxP.
+        """1 where y < 0 by more than 2 / STEEP, 0 where a class has the largest logit, NxSxP.
 
         A comparison and a selection take three times as long.
         """
-        return (self.shifted * -STEEP).clamp(0.0, 1.0)
+        return (self.shifted * -STEEP - 1.0).clamp(0.0, 1.0)
 
     @cached_property
     def ties(self) -> Tensor:
