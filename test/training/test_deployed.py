@@ -55,6 +55,8 @@ def test_one_file_of_the_opset(exported):
     operators = [node.op_type for node in model.graph.node]
     assert operators.count('GlobalAveragePool') >= 4
     assert 'ReduceMean' not in operators
+    # The mask of the classes that are not predicted.
+    assert operators.count('HardSigmoid') == 1
     read = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= read
 
