@@ -13,7 +13,7 @@ from torch import nn
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
-from seg_uncertainty_ros.scores.gradient_norm import GradientNorm
+from seg_uncertainty_ros.scores.gradient_norm import need_tenths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ class DeployedGraph(nn.Module):
             prediction.features,
             prediction.outlier,
             self.temperature,
-            tenths=any(isinstance(score, GradientNorm) and score.p < 0.5 for score in self.scores),
+            tenths=need_tenths(self.scores),
         )
         return torch.cat([score(evidence) for score in self.scores], dim=1).flatten(0, 1)
 

@@ -48,18 +48,23 @@ def export_onnx(graph: DeployedGraph, path: Path) -> None:
         verbose=False,
     )
     model = onnx.load(path, load_external_data=False)
-    pool_globally(model)
-    split_extrema(model)
-    fuse_hard_sigmoids(model)
+    simplify(model)
     shape_after_cast(model)
-    drop_unused_initializers(model)
-    drop_traces(model)
     onnx.save(model, path)
     opsets = {entry.version for entry in model.opset_import if entry.domain in ('', 'ai.onnx')}
     outside = [t.name for t in model.graph.initializer if t.data_location == t.EXTERNAL]
     if opsets != {OPSET} or outside:
         msg = f'{path}: exported with opsets {opsets}, external weights {outside}'
         raise RuntimeError(msg)
+
+
+def simplify(model: onnx.ModelProto) -> None:
+    """Write what the exporter gives as runtimes are quick at, and without what nothing needs."""
+    pool_globally(model)
+    split_extrema(model)
+    fuse_hard_sigmoids(model)
+    drop_unused_initializers(model)
+    drop_traces(model)
 
 
 def pool_globally(model: onnx.ModelProto) -> None:

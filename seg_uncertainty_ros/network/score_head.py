@@ -25,17 +25,14 @@ from torch.export import Dim
 from seg_uncertainty_ros.network.deployed import OUTPUTS
 from seg_uncertainty_ros.network.deployed import ScoreScale
 from seg_uncertainty_ros.network.deployed import to_uint8
-from seg_uncertainty_ros.network.export import drop_traces
-from seg_uncertainty_ros.network.export import drop_unused_initializers
-from seg_uncertainty_ros.network.export import pool_globally
-from seg_uncertainty_ros.network.export import split_extrema
+from seg_uncertainty_ros.network.export import simplify
 from seg_uncertainty_ros.network.given import GRID
 from seg_uncertainty_ros.network.given import OPSET
 from seg_uncertainty_ros.runtime.calibrated_graph import TEMPERATURE
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.scores import build_scores
 from seg_uncertainty_ros.scores.evidence import Evidence
-from seg_uncertainty_ros.scores.gradient_norm import GradientNorm
+from seg_uncertainty_ros.scores.gradient_norm import need_tenths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,9 +137,8 @@ class ScoreHead(nn.Module):
         signed = logits if features is None else features
         if features is not None:
             signed = resample(features, self.strides[1], GRID, self.image)
-        tenths = any(isinstance(score, GradientNorm) and score.p < 0.5 for score in self.scores)
         # A gradient's norm takes features of any sign by their size, a distance as they are.
-        size = Evidence.of(logits, signed.abs(), tenths=tenths)
+        size = Evidence.of(logits, signed.abs(), tenths=need_tenths(self.scores))
         place = Evidence.of(logits, signed)
         pairs = zip(self.scores, self.signed, strict=True)
         planes = [score(place if needs_sign else size) for score, needs_sign in pairs]
@@ -185,8 +181,7 @@ def export_head(head: ScoreHead, network: GivenNetwork, path: Path) -> onnx.Mode
             verbose=False,
         )
     model = onnx.load(path)
-    for change in (pool_globally, split_extrema, drop_unused_initializers, drop_traces):
-        change(model)
+    simplify(model)
     users = [node.op_type for node in model.graph.node if TEMPERATURE in node.input]
     if users != ['Div']:
         msg = f'the temperature is read by {users}, expected one division'

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seg_uncertainty_ros.runtime.onnx_file import read_onnx
 from seg_uncertainty_ros.runtime.onnx_runtime import open_session
 from seg_uncertainty_ros.runtime.onnx_runtime import run_session
 from seg_uncertainty_ros.runtime.outputs import GraphError
@@ -48,18 +49,9 @@ class CalibratedGraph:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            msg = 'changing a graph needs the package onnx: pip install onnx'
-            raise GraphError(msg) from error
         self.path = bundle.graph
         self.classes = len(bundle.classes)
-        try:
-            self._model = onnx.load(bundle.graph)
-        except Exception as error:  # protobuf's errors are no part of onnx's interface
-            msg = f'{bundle.graph}: onnx cannot read it: {str(error).splitlines()[0]}'
-            raise GraphError(msg) from error
+        self._model = read_onnx(bundle.graph, 'changing a graph')
         self._tensors = {tensor.name: tensor for tensor in self._model.graph.initializer}
         origin = CLASSIFIER if TEMPERATURE not in self._tensors else TEMPERATURE
         for name in (origin, LOWER, INVERSE_WIDTH):

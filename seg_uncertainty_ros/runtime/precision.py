@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.runtime.onnx_file import read_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -321,16 +322,7 @@ class _HalfWriter:
 
 def _load(path: Path) -> onnx.ModelProto:
     """Return a graph whose constants are initializers, and whose nodes all have names."""
-    try:
-        import onnx
-    except ImportError as error:
-        msg = 'writing a graph in another precision needs the package onnx: pip install onnx'
-        raise PrecisionError(msg) from error
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's errors are no part of onnx's interface
-        msg = f'{path}: onnx cannot read it: {str(error).splitlines()[0]}'
-        raise PrecisionError(msg) from error
+    model = read_onnx(path, 'writing a graph in another precision', PrecisionError)
     nodes = []
     for index, node in enumerate(model.graph.node):
         values = [a.t for a in node.attribute if a.name == 'value']

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seg_uncertainty_ros.runtime.outputs import GraphError
+from seg_uncertainty_ros.runtime.onnx_file import read_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,16 +24,7 @@ def tensorrt_graph(path: Path, height: int, width: int) -> bytes:
         GraphError: no package onnx, or a file that it cannot read.
 
     """
-    try:
-        import onnx
-    except ImportError as error:
-        msg = 'building an engine needs the package onnx: pip install onnx'
-        raise GraphError(msg) from error
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's errors are no part of onnx's interface
-        msg = f'{path}: onnx cannot read it: {str(error).splitlines()[0]}'
-        raise GraphError(msg) from error
+    model = read_onnx(path, 'building an engine')
     fix_size(model, height, width)
     cast_to_bytes_last(model)
     return model.SerializeToString()

@@ -24,6 +24,8 @@ from seg_uncertainty_ros.scores.sums import channel_sum
 from seg_uncertainty_ros.scores.sums import power
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from seg_uncertainty_ros.scores.evidence import Evidence
@@ -49,6 +51,11 @@ class GradientNorm(nn.Module):
         if self.p == 0.5:
             return powers * powers
         return powers.sqrt() if self.p == 2.0 else powers
+
+
+def need_tenths(scores: Iterable[nn.Module]) -> bool:
+    """Return whether any of the scores takes a power below a half."""
+    return any(isinstance(score, GradientNorm) and score.p < 0.5 for score in scores)
 
 
 class PgnOneHot(GradientNorm):
