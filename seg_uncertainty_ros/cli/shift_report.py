@@ -98,8 +98,8 @@ def run(options: argparse.Namespace) -> int:
     known = [_observe(pipeline, spec, options) for spec in options.known]
     usual = known_drives(bundle.reference, known)
     sources = [
-        separation(bundle.reference, usual, spec, [_observe(pipeline, spec, options)])
-        for spec in options.sources
+        separation(bundle.reference, usual, drive.name, [drive])
+        for drive in (_observe(pipeline, spec, options) for spec in options.sources)
     ]
     delays = {}
     for name in options.ramps:
