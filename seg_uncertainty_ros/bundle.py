@@ -122,7 +122,7 @@ class Bundle:
             name=manifest['name'],
             version=manifest['version'],
             geometry=_geometry(manifest),
-            classes=tuple(ClassInfo(c['name'], tuple(c['color'])) for c in manifest['classes']),
+            classes=_classes(manifest),
             temperature=manifest['temperature'],
             scores=tuple(
                 ScoreInfo(s['name'], s['description'], tuple(s['knots']))
@@ -230,6 +230,13 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
     return manifest
 
 
+def _classes(manifest: dict[str, Any]) -> tuple[ClassInfo, ...]:
+    return tuple(
+        ClassInfo(entry['name'], tuple(entry['color']), entry.get('ground', False))
+        for entry in manifest['classes']
+    )
+
+
 def _geometry(manifest: dict[str, Any]) -> Geometry:
     values = manifest['geometry']
     return Geometry(**{**values, 'size': tuple(values['size']) if 'size' in values else None})
@@ -285,7 +292,7 @@ def _inconsistency(manifest: dict[str, Any]) -> str | None:
             )
     try:
         if model := _segments(manifest):
-            features.columns(model, [ClassInfo(c['name'], ()) for c in manifest['classes']])
+            features.columns(model, _classes(manifest))
             if unknown := set(model.scores) - set(names):
                 return f'segments.scores: {min(unknown)!r} is none of {names}'
     except MetaModelError as error:

@@ -38,7 +38,7 @@ from seg_uncertainty_ros.shift.indicators import frame_statistics
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
 NAMES = 'sky building pole road pavement tree sign fence car pedestrian bicyclist'.split()  # noqa: SIM905
-CLASSES = tuple(ClassInfo(name, (0, 0, 0)) for name in NAMES)
+CLASSES = tuple(ClassInfo(name, (0, 0, 0), name in {'road', 'pavement'}) for name in NAMES)
 BUILDING, ROAD, PAVEMENT, CAR = 1, 3, 4, 8
 THRESHOLDS = {
     'ood_area': Threshold(0.02, 0.01, 'test'),
@@ -171,6 +171,12 @@ def test_region_by_polygon_and_both():
     np.testing.assert_array_equal(both, ground & right)
     everything = RegionOfInterest(RegionConfig(classes=()), CLASSES).find(mask)
     assert everything.all()
+    named = RegionConfig(classes=('pavement', 'ground', 'road'))
+    assert set(RegionOfInterest(named, CLASSES).classes) == {'road', 'pavement'}
+    own = (*CLASSES, ClassInfo('ground', (0, 0, 0)))
+    assert RegionOfInterest(RegionConfig(), own).classes == ('ground',)
+    with pytest.raises(MonitorError, match='the model calls none of its classes so; expected'):
+        RegionOfInterest(RegionConfig(), [ClassInfo('lane', (0, 0, 0))])
     unseen = RegionOfInterest(RegionConfig(), CLASSES).find(np.full((100, 200), 255, np.uint8))
     assert unseen is None
 
@@ -630,7 +636,7 @@ def test_thresholds_of_the_bundle_and_of_the_config(reference):
 def test_parameters_change_while_running(reference):
     drive = Drive(reference)
     drive.run(3.0, ood=True)
-    with pytest.raises(MonitorError, match=r"region\.classes: 'lawn'"):
+    with pytest.raises(MonitorError, match=r"region\.classes: 'lawn', no such class"):
         drive.monitor.configure(MonitorConfig(region=RegionConfig(classes=('lawn',))))
     assert drive.run(0.1, ood=True).state == 'ERROR', 'refused as a whole'
     drive.monitor.configure(MonitorConfig().with_values({'ood_area.level': 'WARN'}))

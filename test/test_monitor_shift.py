@@ -26,7 +26,10 @@ from seg_uncertainty_ros.shift.indicators import frame_statistics
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
-CLASSES = tuple(ClassInfo(name, (0, 0, 0)) for name in ('sky', 'road', 'pavement'))
+CLASSES = tuple(
+    ClassInfo(name, (0, 0, 0), name in {'road', 'pavement'})
+    for name in ('sky', 'road', 'pavement')
+)
 THRESHOLDS = {
     'ood_area': Threshold(0.02, 0.01, 'test'),
     'low_confidence': Threshold(0.2, 0.3, 'test'),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import colorsys
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 255
 MAX_CLASS_BYTES = 1 << 16
 GOLDEN = 0.618034
+GROUND_NAMES = ('road', 'pavement', 'sidewalk')
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -63,6 +65,12 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     order.add_argument('--rgb', dest='order', action='store_const', const='rgb', default='rgb')
     order.add_argument(
         '--bgr', dest='order', action='store_const', const='bgr', help='channels (default: rgb)'
+    )
+    parser.add_argument(
+        '--ground',
+        metavar='NAMES',
+        help='classes that one drives on, with commas between: where the monitor looks for '
+        f'objects (default: those of {", ".join(GROUND_NAMES)} that there are)',
     )
     parser.add_argument('--logits', metavar='NAME', help='output, or tensor inside')
     parser.add_argument(
@@ -104,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     if options.max_pixels is not None and not 1024 <= options.max_pixels <= 1 << 26:
         msg = f'--max-pixels: {options.max_pixels}, expected 1024 to {1 << 26}'
         raise CommandError(msg)
-    classes = read_classes(options.classes)
+    classes = with_ground(read_classes(options.classes), options.ground)
     normalisation = Normalisation(
         three_numbers('--mean', options.mean),
         three_numbers('--std', options.std),
@@ -192,6 +200,21 @@ def read_classes(path: Path) -> tuple[ClassInfo, ...]:
         msg = f'--classes {path}: {len(classes)} classes, expected 2 to {MOST_CLASSES}'
         raise CommandError(msg)
     return tuple(classes)
+
+
+def with_ground(classes: tuple[ClassInfo, ...], wanted: str | None) -> tuple[ClassInfo, ...]:
+    """Return the classes with those marked that are ground; ``wanted`` None: by common names.
+
+    Raises:
+        CommandError: a name that no class has.
+
+    """
+    names = GROUND_NAMES if wanted is None else wanted.split(',')
+    known = [info.name for info in classes]
+    if wanted is not None and (unknown := [name for name in names if name not in known]):
+        msg = f'--ground: {unknown[0]!r}, expected some of {", ".join(known)}'
+        raise CommandError(msg)
+    return tuple(replace(info, ground=info.name in names) for info in classes)
 
 
 def default_color(name: str, index: int) -> tuple[int, int, int]:

@@ -128,11 +128,11 @@ def recalibrate(
 
     """
     graph = CalibratedGraph(bundle)
-    _check_images('score scales', sets)
+    check_enough('score scales', sets)
     temperature = None
     if not keep_temperature:
         labelled = [images for images in sets if images.labelled]
-        _check_images('temperature', labelled, ' with labels (or keep the temperature)')
+        check_enough('temperature', labelled, ' with labels (or keep the temperature)')
         temperature = _fit_temperature(graph.session(), bundle, labelled)
         graph.set_temperature(temperature.value)
     scales, after = _fit_scales(graph.session(), bundle, sets)
@@ -248,7 +248,8 @@ def _bar(what: str, sets: Sequence[ImageSet]) -> tqdm:
     return tqdm(total=sum(map(len, sets)), desc=what, unit='image')
 
 
-def _check_images(what: str, sets: Sequence[ImageSet], kind: str = '') -> None:
+def check_enough(what: str, sets: Sequence[ImageSet], kind: str = '') -> None:
+    """Raise CalibrationDataError where the images are too few to fit anything."""
     if (count := sum(map(len, sets))) < MIN_IMAGES:
         msg = f'{what}: {count} images{kind}, needed {MIN_IMAGES} to tell their spread'
         raise CalibrationDataError(msg)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEVELS = ('WARN', 'ERROR')
+GROUND = 'ground'
 
 
 class MonitorError(SegUncertaintyError):
@@ -46,13 +47,14 @@ class WarningConfig:
 class RegionConfig:
     """Where unknown objects count: ground of the named classes, a polygon, or where both are.
 
-    ``polygon`` holds (x, y) in [0, 1] of width and height. Without classes and polygon the whole
-    image counts. Planes are read at the size of the dispersion, the network's logits; without it
-    at a whole fraction of their size, at most ``working_width`` pixels wide. A region smaller
-    than ``min_area`` of the image is no region.
+    ``classes``: GROUND stands for all that the model calls ground. ``polygon`` holds (x, y) in
+    [0, 1] of width and height. Without classes and polygon the whole image counts. Planes are
+    read at the size of the dispersion, the network's logits; without it at a whole fraction of
+    their size, at most ``working_width`` pixels wide. A region smaller than ``min_area`` of the
+    image is no region.
     """
 
-    classes: tuple[str, ...] = ('road', 'pavement')
+    classes: tuple[str, ...] = (GROUND,)
     polygon: tuple[tuple[float, float], ...] = ()
     working_width: int = 160
     min_area: float = 0.01

@@ -252,7 +252,7 @@ class Monitor:
         if region is None:
             self._area = NOTHING
             self._tracker.update(np.empty((0, 4)), stamp_ns)
-            seen = self.config.region.classes
+            seen = self._region.classes
             self._notes.append(f'no {seen[0]} visible' if seen else 'no region of interest')
         else:
             scene = Scene(sample(observation.anomaly, working), mask, region, size)

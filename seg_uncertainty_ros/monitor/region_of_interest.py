@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from seg_uncertainty_ros.monitor.config import GROUND
 from seg_uncertainty_ros.monitor.config import MonitorError
 
 if TYPE_CHECKING:
@@ -30,25 +31,43 @@ def sample(plane: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     return cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def named_classes(config: RegionConfig, classes: Sequence[ClassInfo]) -> tuple[str, ...]:
+    """Return the names of the classes that a configuration means.
+
+    Raises:
+        MonitorError: the model has no such class, or calls none of its classes ground.
+
+    """
+    names = [info.name for info in classes]
+    found: list[str] = []
+    for name in config.classes:
+        if name in names:
+            found.append(name)
+        elif name == GROUND and any(info.ground for info in classes):
+            found += [info.name for info in classes if info.ground]
+        else:
+            why = 'the model calls none of its classes so' if name == GROUND else 'no such class'
+            msg = f'region.classes: {name!r}, {why}; expected some of {", ".join(names)}'
+            raise MonitorError(msg)
+    return tuple(dict.fromkeys(found))
+
+
 class RegionOfInterest:
     """The region of interest of each mask, at working size."""
 
     def __init__(self, config: RegionConfig, classes: Sequence[ClassInfo]) -> None:
-        names = [info.name for info in classes]
-        for name in config.classes:
-            if name not in names:
-                msg = f'region.classes: {name!r}, expected some of {", ".join(names)}'
-                raise MonitorError(msg)
         self.config = config
+        self.classes = named_classes(config, classes)
+        names = [info.name for info in classes]
         self._members = np.zeros(256, np.uint8)
-        self._members[[names.index(name) for name in config.classes]] = 1
+        self._members[[names.index(name) for name in self.classes]] = 1
         self._polygon: NDArray[np.uint8] | None = None
 
     @property
     def name(self) -> str:
         """What to call the region in a sentence."""
-        if self.config.classes:
-            return f'{self.config.classes[0]} region'
+        if self.classes:
+            return f'{self.classes[0]} region'
         return 'region of interest' if self.config.polygon else 'image'
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
@@ -59,7 +78,7 @@ class RegionOfInterest:
     def find(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Return the region, 0 or 1, of a mask at working size (H, W); None if there is none."""
         region = np.ones(mask.shape, np.uint8)
-        if self.config.classes:
+        if self.classes:
             region = ground(cv2.LUT(mask, self._members))
         if self.config.polygon:
             region &= self._polygon_of(mask.shape)

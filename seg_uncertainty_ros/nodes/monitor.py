@@ -127,7 +127,8 @@ PARAMETERS = (
     Parameter(
         'region.classes',
         list(_DEFAULTS.region.classes),
-        'Classes on which unknown objects count; one empty name: everywhere.',
+        'Classes on which unknown objects count; ground: all that the model calls so; '
+        'one empty name: everywhere.',
         applied='live',
     ),
     Parameter(

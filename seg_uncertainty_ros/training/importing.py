@@ -26,8 +26,8 @@ from seg_uncertainty_ros.classes import UNLABELLED
 from seg_uncertainty_ros.evaluation.calibration import KNOTS
 from seg_uncertainty_ros.evaluation.calibration_report import KEPT
 from seg_uncertainty_ros.evaluation.calibration_report import report
+from seg_uncertainty_ros.evaluation.recalibration import check_enough
 from seg_uncertainty_ros.evaluation.recalibration import recalibrate
-from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.network.score_head import ScoreHead
 from seg_uncertainty_ros.network.score_head import export_head
 from seg_uncertainty_ros.network.wrapping import body
@@ -94,6 +94,7 @@ def import_network(
 
     """
     scores = choose_scores(scores, features=network.features is not None)
+    check_enough('score scales', sets)
     start = body(network, normalisation)
     statistics = None
     if any(SCORES[score].needs == 'statistics' for score in scores):
@@ -214,29 +215,21 @@ def _text(name: str, stride: object) -> str:
     return f'{name}, stride {stride}'
 
 
-def missing_ground(classes: Sequence[ClassInfo]) -> list[str]:
-    """Return the classes that the monitor looks for the ground by and this network lacks."""
-    names = {info.name for info in classes}
-    return [name for name in MonitorConfig().region.classes if name not in names]
-
-
 def ground_hint(classes: Sequence[ClassInfo]) -> str:
-    """Say what to do about missing classes of the ground; empty where there are all."""
-    missing = missing_ground(classes)
-    if not missing:
+    """Say what to do about a network without ground; empty where it has some."""
+    if any(info.ground for info in classes):
         return ''
-    names = ' and '.join(repr(name) for name in missing)
     return (
-        f'no class {names}: the monitor looks for the ground by that name. Call the class so '
-        'in --classes, or give the node monitor other `region.classes`; the commands calibrate, '
-        'replay and demo have none to give and refuse the bundle'
+        'no class is ground: say with --ground which ones are. Without any the monitor, and the '
+        "commands that judge drives, refuse the bundle; the node takes `region.classes: ['']`, "
+        'the whole image'
     )
 
 
 def model_card(bundle: Bundle, facts: dict[str, object], result: Recalibration) -> str:
     """Return the model card, Markdown."""
     rows = '\n'.join(f'| {key} | {value} |' for key, value in facts.items())
-    hint = ground_hint(bundle.classes)
+    ground = ', '.join(info.name for info in bundle.classes if info.ground)
     measured = report(bundle, result).replace('# ', '## ').replace(KEPT, '').rstrip()
     return f"""# {bundle.name} {bundle.version}
 
@@ -251,7 +244,7 @@ may be used is not known here: ask its maker, and measure it before use.
 - **Temperature**: 1, not fitted. `seg-uncertainty calibrate-scores` fits it to labelled images.
 - **Thresholds**: defaults. `seg-uncertainty calibrate` fits them to drives, and the reference of
   the domain shift, which is not judged before.
-- **Ground**: {hint or 'found by the classes of the ground.'}
+- **Ground**: {ground or ground_hint(bundle.classes)}.
 
 {measured}
 """

@@ -25,6 +25,8 @@ from seg_uncertainty_ros.calibration.calibrate import write_bundle
 from seg_uncertainty_ros.calibration.observed import observe_drive
 from seg_uncertainty_ros.classes import ClassInfo
 from seg_uncertainty_ros.cli import main
+from seg_uncertainty_ros.cli.import_onnx import with_ground
+from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.evaluation.images import CalibrationImage
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.frames import Geometry
@@ -41,11 +43,12 @@ from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import ScoreError
 from seg_uncertainty_ros.scores.mahalanobis import FLOOR
 from seg_uncertainty_ros.training.importing import choose_scores
+from seg_uncertainty_ros.training.importing import ground_hint
 from seg_uncertainty_ros.training.importing import import_network
 
 CLASSES = (
-    ClassInfo('road', (128, 64, 128)),
-    ClassInfo('pavement', (244, 35, 232)),
+    ClassInfo('road', (128, 64, 128), ground=True),
+    ClassInfo('pavement', (244, 35, 232), ground=True),
     ClassInfo('other', (70, 70, 70)),
     ClassInfo('sky', (70, 130, 180)),
     ClassInfo('car', (0, 0, 142)),
@@ -423,7 +426,7 @@ def test_command(tmp_path, capsys):
     path, classes = tmp_path / 'net.onnx', tmp_path / 'classes.txt'
     imports = [helper.make_opsetid('', 17)]
     onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
-    classes.write_text('road 128 64 128\nsidewalk 244 35 232\nsky\n')
+    classes.write_text('lane 128 64 128\nsidewalk 244 35 232\nsky\n')
     arguments = [
         *('import-onnx', str(path), '--classes', str(classes), '--features', 'inside'),
         *('--mean', '123.7,116.3,103.5', '--std', '58.4,57.1,57.4', '--pixel-range', '255'),
@@ -433,8 +436,9 @@ def test_command(tmp_path, capsys):
     assert main([*arguments, *data, '--out', str(tmp_path / 'bundle')]) == 0
     said = capsys.readouterr()
     assert 'stride 4; features inside, stride 4' in said.out
-    assert "no class 'pavement': the monitor looks for the ground by that name" in said.err
+    assert not said.err.count('ground')
     bundle = Bundle.load(tmp_path / 'bundle')
+    assert [info.name for info in bundle.classes if info.ground] == ['sidewalk']
     assert bundle.geometry == Geometry(16, 180_000)
     assert [info.color for info in bundle.classes][:2] == [(128, 64, 128), (244, 35, 232)]
     assert bundle.provenance['normalisation']['order'] == 'bgr'
@@ -447,7 +451,14 @@ def test_command(tmp_path, capsys):
     cold, _ = CalibratedGraph(bundle).session().run(image)
     np.testing.assert_allclose(2 * hot, cold, rtol=1e-5, atol=1e-6)
     replay = ['replay', 'procedural:seed=3,duration=0.5', '--bundle', str(bundle.path)]
-    assert main([*replay, '--out', str(tmp_path / 'bag')]) == 1
-    assert "region.classes: 'pavement', expected some of road, sidewalk, sky" in (
-        capsys.readouterr().err
-    )
+    assert main([*replay, '--out', str(tmp_path / 'bag')]) == 0
+
+
+def test_ground_by_name_and_by_wish():
+    classes = (ClassInfo('lane', (0, 0, 0)), ClassInfo('sky', (0, 0, 0)))
+    assert 'no class is ground: say with --ground' in ground_hint(with_ground(classes, None))
+    marked = with_ground(classes, 'lane')
+    assert [info.ground for info in marked] == [True, False]
+    assert not ground_hint(marked)
+    with pytest.raises(CommandError, match="--ground: 'pavement', expected some of lane, sky"):
+        with_ground(classes, 'pavement')
