@@ -13,6 +13,7 @@ import json
 import shutil
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import field
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -71,6 +72,7 @@ class Bundle:
     ``reference`` says what is in-distribution; None: no shift can be told.
     ``segments`` judges the segments of the anomaly plane, None in a bundle without a meta model.
     ``novelty`` is the ONNX file that says how novel an embedding is, None without one.
+    ``files``: sha256 of each file as it was loaded.
     """
 
     path: Path
@@ -87,6 +89,7 @@ class Bundle:
     digest: str
     segments: MetaModel | None = None
     novelty: Path | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -135,6 +138,7 @@ class Bundle:
             digest=hashlib.sha256(data).hexdigest(),
             segments=_segments(manifest),
             novelty=path / NOVELTY if NOVELTY in manifest['files'] else None,
+            files={name: entry['sha256'] for name, entry in manifest['files'].items()},
         )
 
     def copy_files(self, folder: Path) -> None:

@@ -120,7 +120,7 @@ class Assessment:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain dicts, lists and numbers, ready for JSON, which has no inf and NaN."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
     @property
     def message(self) -> str:
@@ -129,9 +129,10 @@ class Assessment:
         return '; '.join(said or self.notes) or 'nothing unusual'
 
 
-def _plain(content: object) -> object:
+def plain(content: object) -> object:
+    """Return dicts, lists and numbers for JSON: None for a float that is not finite."""
     if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
+        return {key: plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     return None if isinstance(content, float) and not isfinite(content) else content
