@@ -5,7 +5,6 @@
 from seg_uncertainty_ros.nodes.launching import describe
 from seg_uncertainty_ros.nodes.launching import flag
 from seg_uncertainty_ros.nodes.launching import our_node
-from seg_uncertainty_ros.nodes.launching import text
 
 ARGUMENTS = (
     ('namespace', '', 'Namespace of the camera and of the nodes.'),
@@ -20,11 +19,11 @@ ARGUMENTS = (
 )
 
 
-def nodes(given):
-    """Return the nodes."""
+def processes(given):
+    """Return a process for each node."""
 
     def values(*names):
-        chosen = {name: text(given[name]) for name in names if given[name]}
+        chosen = {name: given[name] for name in names if given[name]}
         return {'use_sim_time': flag(given['use_sim_time']), **chosen}
 
     segmentation = values('bundle', 'backend', 'image_transport')
@@ -36,4 +35,4 @@ def nodes(given):
 
 def generate_launch_description():
     """Describe the launch."""
-    return describe(ARGUMENTS, nodes)
+    return describe(ARGUMENTS, processes)

@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several cameras in one process, on one engine: segmentation and monitor for each."""
 
-from launch_ros.actions import Node
-
+from seg_uncertainty_ros.nodes.launching import Process
 from seg_uncertainty_ros.nodes.launching import describe
 from seg_uncertainty_ros.nodes.launching import flag
-from seg_uncertainty_ros.nodes.launching import text
 from seg_uncertainty_ros.resources import config_file
 
 ARGUMENTS = (
@@ -20,28 +18,24 @@ ARGUMENTS = (
 )
 
 
-def nodes(given):
+def processes(given):
     """Return the process."""
     names = [name.strip() for name in given['cameras'].split(',') if name.strip()]
-    chosen = {
-        name: text(given[name]) for name in ('bundle', 'backend', 'image_transport') if given[name]
-    }
     files = [str(config_file(f'{name}.yaml')) for name in ('segmentation', 'monitor')]
+    optional = ('bundle', 'backend', 'image_transport')
     return [
-        Node(
-            package='seg_uncertainty_ros',
+        Process(
             executable='cameras',
-            arguments=[*names, *([] if flag(given['monitor']) else ['--no-monitor'])],
-            parameters=[
-                *files,
-                *filter(None, [given['params_file']]),
-                {'use_sim_time': flag(given['use_sim_time']), **chosen},
-            ],
-            output='screen',
+            files=(*files, *filter(None, [given['params_file']])),
+            values={
+                'use_sim_time': flag(given['use_sim_time']),
+                **{name: given[name] for name in optional if given[name]},
+            },
+            arguments=(*names, *([] if flag(given['monitor']) else ['--no-monitor'])),
         )
     ]
 
 
 def generate_launch_description():
     """Describe the launch."""
-    return describe(ARGUMENTS, nodes)
+    return describe(ARGUMENTS, processes)

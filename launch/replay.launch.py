@@ -5,7 +5,6 @@
 from seg_uncertainty_ros.nodes.launching import describe
 from seg_uncertainty_ros.nodes.launching import flag
 from seg_uncertainty_ros.nodes.launching import our_node
-from seg_uncertainty_ros.nodes.launching import text
 
 ARGUMENTS = (
     ('source', None, "Bag, video, folder of images, or 'procedural:...'."),
@@ -19,21 +18,21 @@ ARGUMENTS = (
     ('params_file', '', 'Parameter file for all nodes, on top of the defaults in config/.'),
 )
 CONVERSIONS = {
-    'source': text,
-    'topic': text,
+    'source': str,
+    'topic': str,
     'rate': float,
     'loop': flag,
     'clock': flag,
-    'image_transport': text,
+    'image_transport': str,
 }
 
 
-def nodes(given):
-    """Return the node."""
+def processes(given):
+    """Return the process."""
     values = {name: convert(given[name]) for name, convert in CONVERSIONS.items() if given[name]}
     return [our_node('replay', given, values, ('image',))]
 
 
 def generate_launch_description():
     """Describe the launch."""
-    return describe(ARGUMENTS, nodes)
+    return describe(ARGUMENTS, processes)
