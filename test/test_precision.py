@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from seg_uncertainty_ros.bundle import GRAPH
+from seg_uncertainty_ros.bundle import MODEL_CARD
+from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.classes import CAMVID
-from seg_uncertainty_ros.evaluation.datasets import open_dataset
+from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.evaluation.parity import CheckSet
 from seg_uncertainty_ros.evaluation.parity import ParityError
 from seg_uncertainty_ros.evaluation.parity import Tolerance
@@ -24,6 +26,7 @@ from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.runtime import openvino_runtime
+from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.openvino_runtime import OpenVinoRuntime
 from seg_uncertainty_ros.runtime.outputs import GraphError
@@ -61,10 +64,11 @@ def graphs(bundle, frames, onnx, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def check_set(scenes, tmp_path_factory):
-    """Return the scenes with their classes, and with a box that is an outlier."""
+def check_data(scenes, tmp_path_factory):
+    """Return a folder with the scenes and their classes, and with a box that is an outlier."""
     root = tmp_path_factory.mktemp('check')
-    for folder in ('val', 'valannot', 'fs/images', 'fs/labels'):
+    val, annotations, outliers = 'camvid/val', 'camvid/valannot', 'ood/fs_static'
+    for folder in (val, annotations, f'{outliers}/images', f'{outliers}/labels'):
         (root / folder).mkdir(parents=True)
     for index, scene in enumerate(scenes):
         name = f'{index}.png'
@@ -72,10 +76,15 @@ def check_set(scenes, tmp_path_factory):
         boxed, box = scene.image.copy(), np.zeros_like(labels)
         cv2.rectangle(boxed, (60, 120), (140, 170), (255, 0, 255), cv2.FILLED)
         cv2.rectangle(box, (60, 120), (140, 170), 1, cv2.FILLED)
-        written = [('val', scene.image), ('valannot', labels)]
-        written += [('fs/images', boxed), ('fs/labels', box)]
+        written = [(val, scene.image), (annotations, labels)]
+        written += [(f'{outliers}/images', boxed), (f'{outliers}/labels', box)]
         assert all(cv2.imwrite(str(root / folder / name), image) for folder, image in written)
-    return CheckSet(open_dataset('camvid', root / 'val'), open_dataset('fishyscapes', root / 'fs'))
+    return root
+
+
+@pytest.fixture(scope='module')
+def check_set(check_data):
+    return CheckSet.open(check_data)
 
 
 def typed(onnx, path):
@@ -275,6 +284,33 @@ def small(bundle, onnx, tmp_path):
         return replace(bundle, path=tmp_path)
 
     return make
+
+
+def test_quantize_makes_a_bundle_of_its_own(bundle, onnx, images, check_data, tmp_path, capsys):
+    assert onnx
+    out = tmp_path / 'int8'
+    quantize = ['quantize', str(bundle.path), '--calibration', str(check_data / 'camvid' / 'val')]
+    assert main([*quantize, '--out', str(out)]) == 1
+    assert 'what it loses has to be known: --check DATA, or --unchecked' in capsys.readouterr().err
+    strict = ['--check', str(check_data), '--tolerance', '0']
+    assert main([*quantize, *strict, '--out', str(out)]) == 1
+    assert 'by more than the tolerated 0' in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*quantize, *strict[:3], '0.1', '--out', str(out)]) == 0
+    assert 'domain_shift is not judged until calibrate' in capsys.readouterr().out
+    made = Bundle.load(out)
+    assert (made.name, made.reference, made.novelty) == (f'{bundle.name}_int8', None, None)
+    assert made.provenance['quantized']['from'] == bundle.label
+    assert '| int8' in (out / MODEL_CARD).read_text('utf-8')
+    assert made.segments == bundle.segments
+    reference = OnnxRuntime(bundle).run(images[0], 0)
+    outputs = OnnxRuntime(made).run(images[0], 0)
+    assert 0.9 < np.mean(outputs.labels == reference.labels) < 1.0
+    # What calibrates bundles knows its constants, and it cannot be narrowed twice.
+    CalibratedGraph(made).set_temperature(2.0)
+    for precision in ('int8', 'fp16'):
+        with pytest.raises(PrecisionError, match='of 8-bit integers already'):
+            write_graph(made, precision, tmp_path / 'graph.onnx', [])
 
 
 def test_sizes_that_a_graph_computes_keep_their_precision(small, onnx, tmp_path):

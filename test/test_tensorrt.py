@@ -31,6 +31,7 @@ from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.procedural import parse_drive
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.runtime import cuda_driver
+from seg_uncertainty_ros.runtime import tensorrt_engines
 from seg_uncertainty_ros.runtime.cuda_driver import CudaError
 from seg_uncertainty_ros.runtime.cuda_driver import find_gpu
 from seg_uncertainty_ros.runtime.engines import default_folder
@@ -211,6 +212,36 @@ def test_without_another_backend_frames_wait_for_the_engine(standin_gpu, bundle,
     standin_gpu.go_on.set()
     wait_for(lambda: not runtime.progress)
     assert runtime.run(images[0], 0).labels.size
+    runtime.close()
+
+
+def test_engines_of_few_sizes_are_kept(standin_gpu, bundle, images, monkeypatch):
+    monkeypatch.setattr(tensorrt_engines, 'SIZES_KEPT', 2)
+    live = cuda_driver._library().standin_live
+    live.restype = ctypes.c_longlong
+    runtime = open_runtime(bundle, 'tensorrt', precision='fp32')
+    sizes = [np.ascontiguousarray(images[0][:height]) for height in (32, 64, 96)]
+    taken = []
+    for image in (*sizes, sizes[0], sizes[2]):
+        runtime.run(image, 0)
+        gc.collect()
+        taken.append(live())
+    assert taken[1] > taken[0]
+    assert taken[4] <= max(taken[1:4])  # two engines, not three, and those that were used last
+    assert len(standin_gpu.builds) == 3  # the first one came back from the folder
+    runtime.close()
+    gc.collect()
+    assert live() == 0
+    # Camera sizes that change faster than engines are built do not fill the machine with builds.
+    standin_gpu.go_on.clear()
+    runtime = open_runtime(bundle, 'tensorrt', precision='fp16', background=True)
+    for image in sizes[:2]:
+        with pytest.raises(NotReadyError, match='% built'):
+            runtime.run(image, 0)
+    with pytest.raises(NotReadyError, match='128x96: 2 engines for other sizes are being built'):
+        runtime.run(sizes[2], 0)
+    standin_gpu.go_on.set()
+    wait_for(lambda: not runtime.progress)
     runtime.close()
 
 

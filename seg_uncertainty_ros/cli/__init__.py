@@ -19,6 +19,7 @@ from seg_uncertainty_ros.cli import import_onnx
 from seg_uncertainty_ros.cli import infer
 from seg_uncertainty_ros.cli import info
 from seg_uncertainty_ros.cli import perturb
+from seg_uncertainty_ros.cli import quantize
 from seg_uncertainty_ros.cli import replay
 from seg_uncertainty_ros.cli import shift_report
 from seg_uncertainty_ros.cli import train
@@ -36,6 +37,7 @@ EXAMPLES = """examples:
   seg-uncertainty calibrate-scores BUNDLE --data DIR --out NEW
   seg-uncertainty import-onnx NET.onnx --classes FILE --data IMAGES --out NEW
   seg-uncertainty build-engine BUNDLE --size 1920x1080
+  seg-uncertainty quantize BUNDLE --calibration BAG --check DATA --out NEW
 """
 
 
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
         fit_segments,
         fit_novelty,
         build_engine,
+        quantize,
         import_onnx,
     ):
         module.add_parsers(commands)

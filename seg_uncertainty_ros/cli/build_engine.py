@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,11 +15,11 @@ from tqdm import tqdm
 
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.cli.options import CommandError
+from seg_uncertainty_ros.cli.options import add_check
 from seg_uncertainty_ros.cli.options import add_command
-from seg_uncertainty_ros.evaluation.parity import CheckSet
-from seg_uncertainty_ros.evaluation.parity import Tolerance
-from seg_uncertainty_ros.evaluation.parity import compare
-from seg_uncertainty_ros.evaluation.parity import gate
+from seg_uncertainty_ros.cli.options import check
+from seg_uncertainty_ros.cli.options import open_check_set
+from seg_uncertainty_ros.cli.options import spread
 from seg_uncertainty_ros.recordings import open_source
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.precision import write_graph
@@ -28,16 +27,7 @@ from seg_uncertainty_ros.runtime.tensorrt_engines import EngineMaker
 from seg_uncertainty_ros.runtime.tensorrt_engines import TensorRt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from seg_uncertainty_ros.evaluation.parity import ParityReport
-    from seg_uncertainty_ros.frames import Frame
-    from seg_uncertainty_ros.recordings import Source
     from seg_uncertainty_ros.runtime.engines import EngineKey
-    from seg_uncertainty_ros.runtime.precision import Precision
-
-# More frames than these hardly widen the ranges of activations.
-CALIBRATION_FRAMES = 128
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -67,21 +57,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--cache', type=Path, metavar='DIR', help='(default: ~/.cache/seg_uncertainty/engines)'
     )
-    parser.add_argument(
-        '--check',
-        type=Path,
-        metavar='DATA',
-        help='compare with fp32 on DATA/camvid/val, DATA/ood/fs_static; refuse what is worse',
-    )
-    parser.add_argument(
-        '--unchecked', action='store_true', help='int8 without --check: nobody knows its loss'
-    )
-    parser.add_argument(
-        '--tolerance',
-        type=float,
-        default=0.01,
-        help='by which mIoU and AP may fall in the check, 0..1 (default: %(default)s)',
-    )
+    add_check(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,15 +65,11 @@ def run(options: argparse.Namespace) -> int:
     if (options.precision == 'int8') != (options.calibration is not None):
         msg = f'--precision {options.precision}: --calibration goes with int8 and only with it'
         raise CommandError(msg)
-    if options.precision == 'int8' and options.check is None and not options.unchecked:
-        msg = '--precision int8: what it loses has to be known: --check DATA, or --unchecked'
-        raise CommandError(msg)
-    if not 0 <= options.tolerance <= 1:
-        msg = f'--tolerance: {options.tolerance}, expected 0..1'
-        raise CommandError(msg)
+    check_set = open_check_set(
+        options, needed='--precision int8' if options.precision == 'int8' else ''
+    )
     bundle = Bundle.load(options.bundle)
     platform = TensorRt()
-    check_set = CheckSet.open(options.check) if options.check is not None else None
     with TemporaryDirectory(prefix='seg_uncertainty_') as folder:
         graph = Path(folder) / f'{options.precision}.onnx'
         maker = EngineMaker(platform, bundle, options.precision, options.cache, graph)
@@ -109,7 +81,11 @@ def run(options: argparse.Namespace) -> int:
         write_graph(bundle, options.precision, graph, frames)
         report = None
         if check_set is not None:
-            report = check(bundle, options.precision, graph, check_set, options.tolerance)
+            runtimes = {
+                'fp32': OnnxRuntime(bundle),
+                options.precision: OnnxRuntime(bundle, graph=graph),
+            }
+            report = check(bundle, runtimes, check_set, options.tolerance)
         if frames is not None:
             maker.cache.discard(key)  # it may be of other recordings
         make(maker, key)
@@ -123,22 +99,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def check(
-    bundle: Bundle, precision: Precision, graph: Path, check_set: CheckSet, tolerance: float
-) -> ParityReport:
-    """Return how a graph compares with the bundle's on labelled images; print it.
-
-    Raises:
-        ParityError: it falls behind by more than ``tolerance``.
-
-    """
-    runtimes = {'fp32': OnnxRuntime(bundle), precision: OnnxRuntime(bundle, graph=graph)}
-    report = compare(bundle, runtimes, check_set)
-    print(report.markdown())
-    gate(report, Tolerance(tolerance, tolerance))
-    return report
-
-
 def make(maker: EngineMaker, key: EngineKey) -> None:
     """Load or build the engine behind a progress bar, and see that it runs."""
     with tqdm(total=100, desc=f'engine {key.size} {key.precision}', unit='%') as bar:
@@ -149,12 +109,6 @@ def make(maker: EngineMaker, key: EngineKey) -> None:
 
         maker.make(key, report, lambda text: tqdm.write(text, file=sys.stderr))
         bar.update(100 - bar.n)
-
-
-def spread(source: Source) -> Iterator[Frame]:
-    """Return about ``CALIBRATION_FRAMES`` frames from the whole of a recording."""
-    step = max(1, (source.frame_count or 0) // CALIBRATION_FRAMES)
-    return islice(source, 0, None, step)
 
 
 def _size(text: str) -> tuple[int, int]:

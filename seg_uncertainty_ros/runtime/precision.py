@@ -87,10 +87,15 @@ def write_graph(
         except OSError as error:
             msg = f'{out_path}: cannot be written: {error.strerror}'
             raise PrecisionError(msg) from error
-    elif precision == 'fp16':
-        _save(half_precision(_load(bundle.graph), bundle.scores, bundle.graph), out_path)
+        return
+    model = _load(bundle.graph)
+    if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
+        msg = f'{bundle.graph}: of 8-bit integers already; precision fp32 leaves it as it is'
+        raise PrecisionError(msg)
+    if precision == 'fp16':
+        _save(half_precision(model, bundle.scores, bundle.graph), out_path)
     else:
-        _write_integer(bundle, out_path, frames)
+        _write_integer(model, bundle, out_path, frames)
 
 
 def half_precision(
@@ -355,14 +360,15 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
         raise PrecisionError(msg) from error
 
 
-def _write_integer(bundle: Bundle, path: Path, frames: Iterable[Frame] | None) -> None:
+def _write_integer(
+    model: onnx.ModelProto, bundle: Bundle, path: Path, frames: Iterable[Frame] | None
+) -> None:
     """Quantise by ONNX Runtime, with what TensorRT accepts: symmetric, signed, biases in float."""
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization import QuantFormat
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_static
 
-    model = _load(bundle.graph)
     # Types and shapes are in the file; without this, a warning asks for them.
     model.metadata_props.add(key='onnx.quant.pre_process', value='onnxruntime.quant')
     graph = _Graph(model, bundle.graph)

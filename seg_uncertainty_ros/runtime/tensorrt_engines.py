@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # How long `close` waits for a build that was told to end (s).
 PATIENCE_S = 10.0
+# Engines that are kept, one an image size; each takes hundreds of MiB of the GPU's memory.
+SIZES_KEPT = 4
 
 
 class NotReadyError(GraphError):
@@ -178,9 +180,14 @@ class _Engine:
             return ''
         return f'engine for {self.key.size} in {self.key.precision}: {100 * self.done:.0f} % built'
 
+    def close(self) -> None:
+        """Release the engine."""
+        if self.runtime is not None and (close := getattr(self.runtime, 'close', None)):
+            close()
+
 
 class TensorRtEngines:
-    """Runs each frame on the engine for its size.
+    """Runs each frame on the engine for its size; keeps those of the last ``SIZES_KEPT`` sizes.
 
     Args:
         maker: loads or builds the engines.
@@ -214,9 +221,13 @@ class TensorRtEngines:
 
         """
         size = image.shape[0], image.shape[1]
-        engine = self._engines.get(size)
-        if engine is None:
-            engine = self._engines[size] = _Engine(self._maker.key(*size))
+        engine = self._engines.pop(size, None)
+        known = engine is not None
+        if not known:
+            self._make_room(size)
+            engine = _Engine(self._maker.key(*size))
+        self._engines[size] = engine  # the last one used is the last one in the order
+        if not known:
             if self._background:
                 engine.thread = Thread(target=self._make, args=(engine,), name='engine')
                 engine.thread.start()
@@ -234,9 +245,18 @@ class TensorRtEngines:
         for engine in self._engines.values():
             if engine.thread is not None:
                 engine.thread.join(PATIENCE_S)
-            if engine.runtime is not None and (close := getattr(engine.runtime, 'close', None)):
-                close()
+            engine.close()
         self._engines.clear()
+
+    def _make_room(self, size: tuple[int, int]) -> None:
+        """Release the engine that was not used for longest, but none that is being built."""
+        if len(self._engines) < SIZES_KEPT:
+            return
+        idle = next((key for key, engine in self._engines.items() if not engine.progress), None)
+        if idle is None:
+            msg = f'{size[1]}x{size[0]}: {SIZES_KEPT} engines for other sizes are being built'
+            raise NotReadyError(msg)
+        self._engines.pop(idle).close()
 
     def _make(self, engine: _Engine) -> None:
         def report(done: float) -> bool:
