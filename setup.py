@@ -71,6 +71,7 @@ setup(
         shared('launch', '*.launch.py'),
         shared('config', '*.*'),
         shared('rviz', '*.rviz'),
+        shared('security', '*.xml'),
     ],
     python_requires='>=3.10',
     install_requires=[

@@ -144,7 +144,7 @@ def test_console_scripts_are_installed_and_import(arguments):
         assert callable(installed[name].load())
 
 
-@pytest.mark.parametrize('folder', ['launch', 'config', 'rviz'])
+@pytest.mark.parametrize('folder', ['launch', 'config', 'rviz', 'security'])
 def test_every_shared_file_is_installed(arguments, folder):
     installed = {file for _, files in arguments['data_files'] for file in files}
     there = {name_of(path) for path in (ROOT / folder).iterdir() if path.is_file()}
