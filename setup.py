@@ -63,7 +63,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
-        PACKAGE: ['py.typed', 'bundle.schema.json', 'models/*/*', 'training/recipes/*.yaml'],
+        PACKAGE: ['py.typed', '*.schema.json', 'models/*/*', 'training/recipes/*.yaml'],
     },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from seg_uncertainty_ros.bundle import Threshold
 from seg_uncertainty_ros.monitor.assessment import Assessment
 from seg_uncertainty_ros.monitor.assessment import Transition
 from seg_uncertainty_ros.monitor.assessment import Warning_
 from seg_uncertainty_ros.monitor.config import WARNINGS
+from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.monitor.config import MonitorError
 from seg_uncertainty_ros.monitor.domain_shift import WARM_UP
 from seg_uncertainty_ros.monitor.domain_shift import DomainShift
@@ -44,9 +46,7 @@ if TYPE_CHECKING:
 
     from seg_uncertainty_ros.bundle import Bundle
     from seg_uncertainty_ros.bundle import ClassInfo
-    from seg_uncertainty_ros.bundle import Threshold
     from seg_uncertainty_ros.monitor.assessment import Observation
-    from seg_uncertainty_ros.monitor.config import MonitorConfig
     from seg_uncertainty_ros.monitor.ood_area import Box
     from seg_uncertainty_ros.monitor.ood_area import Region
     from seg_uncertainty_ros.segments.components import Components
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 MAX_LATENCIES = 512
 NOTHING = OodArea(0.0, ())
+_USUAL = MonitorConfig()
 
 
 class Monitor:
@@ -112,6 +113,28 @@ class Monitor:
             self._hysteresis[name].limits = limits[name]
             if not getattr(config, name).enabled:
                 self._clear(name, 'disabled')
+
+    def threshold(self, name: str) -> Threshold:
+        """Return the threshold that a warning goes by, with where it comes from."""
+        limits = self._hysteresis[name].limits
+        given = [
+            f'parameter {name}.{edge}'
+            for edge in ('enter', 'exit')
+            if getattr(getattr(self.config, name), edge) != getattr(getattr(_USUAL, name), edge)
+        ]
+        if name == 'domain_shift' and self._tests_sequentially(self.config):
+            reasons = [f'evidence of the sequential test: {self._reference.test.describe()}']
+        elif name in self._thresholds and len(given) < 2:
+            reasons = [*given, f'bundle: {self._thresholds[name].reason}']
+        else:
+            reasons = given or ['default of the monitor']
+        return Threshold(limits.enter, limits.exit, '; '.join(reasons))
+
+    def judged(self, name: str) -> float | None:
+        """Return what was compared with ``threshold`` last: an indicator or the evidence."""
+        if name == 'domain_shift' and self._tests_sequentially(self.config):
+            return self._shift.evidence
+        return self._values[name]
 
     def reset(self) -> None:
         """Clear every warning, the latched ones too, and the windows."""
@@ -342,10 +365,7 @@ class Monitor:
             return
         hysteresis = self._hysteresis[name]
         since_ns = hysteresis.since_ns
-        value = self._values[name]
-        if name == 'domain_shift' and self._tests_sequentially(self.config):
-            value = self._shift.evidence
-        active = hysteresis.update(value, stamp_ns)
+        active = hysteresis.update(self.judged(name), stamp_ns)
         if active and since_ns is None:
             self._note_transition(name, stamp_ns, self._text(name), raised=True)
         elif not active and since_ns is not None:

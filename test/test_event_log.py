@@ -1,0 +1,396 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""The event log: what is told, how it is written, what a full disk or a crash leaves of it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from seg_uncertainty_ros.monitor.assessment import Observation
+from seg_uncertainty_ros.monitor.config import WARNINGS
+from seg_uncertainty_ros.monitor.config import MonitorConfig
+from seg_uncertainty_ros.monitor.events import Event
+from seg_uncertainty_ros.monitor.events import Model
+from seg_uncertainty_ros.monitor.events import Moment
+from seg_uncertainty_ros.monitor.events import Origin
+from seg_uncertainty_ros.monitor.events import to_line
+from seg_uncertainty_ros.monitor.monitor import Monitor
+from seg_uncertainty_ros.monitor.narrator import Narrator
+from seg_uncertainty_ros.monitor.narrator import PlanesWatch
+from seg_uncertainty_ros.recordings import SinkError
+from seg_uncertainty_ros.recordings import SourceError
+from seg_uncertainty_ros.recordings.event_log import EventLog
+from seg_uncertainty_ros.recordings.event_log import RotatingFile
+from seg_uncertainty_ros.recordings.event_log import read_events
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+ORIGIN = Origin('/front/monitor', 'run1')
+# Only what the test shows can raise a warning.
+QUIET = {
+    'ood_area.enter': 0.05,
+    'ood_area.exit': 0.02,
+    'ood_area.hold_on_s': 0.0,
+    'ood_area.hold_off_s': 0.0,
+    'low_confidence.hold_on_s': 0.0,
+    'domain_shift.enabled': False,
+}
+
+
+def until(condition, timeout_s=20.0):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+class Drive:
+    """A monitor of the bundle that ships, on made-up planes, ten a second."""
+
+    def __init__(self, bundle, **values):
+        self.monitor = Monitor.of(bundle, MonitorConfig().with_values({**QUIET, **values}))
+        self.narrator = Narrator(self.monitor, Model.of(bundle))
+        self.stamp_ns = START
+        self._road = [info.name for info in bundle.classes].index('road')
+
+    def show(self, *, unknown=0, confidence=230):
+        self.stamp_ns += SECOND // 10
+        mask = np.full((90, 160), self._road, np.uint8)
+        anomaly = np.zeros_like(mask)
+        anomaly[40:80, 60 : 60 + unknown] = 255
+        assessment = self.monitor.update(
+            Observation(self.stamp_ns, mask, np.full_like(mask, confidence), anomaly)
+        )
+        return self.narrator.tell(assessment, 'front', lambda: {'/monitor/state': 2})
+
+
+def written(events):
+    """Return events as they are read."""
+    lines = (to_line(event, ORIGIN, Moment(START, 5, 6), 1) for event in events)
+    return [json.loads(line) for line in lines]
+
+
+def test_a_warning_is_told_with_all_that_defends_it(bundle):
+    drive = Drive(bundle)
+    assert drive.show() == []
+    (begin,) = written(drive.show(unknown=40))
+    assert begin['kind'] == 'begin'
+    assert begin['frame'] == {'stamp_ns': drive.stamp_ns, 'frame_id': 'front'}
+    assert begin['model'] == {
+        'bundle': f'{bundle.name} {bundle.version}',
+        'sha256': bundle.digest,
+        'graph': bundle.files['graph.onnx'],
+        'reference': bundle.files['reference.npz'],
+    }
+    warning = begin['warning']
+    assert warning['value'] == begin['measured']['ood_area'] > 0.05
+    assert (warning['threshold'], warning['clears_at']) == (0.05, 0.02)
+    assert warning['reason'] == 'parameter ood_area.enter; parameter ood_area.exit'
+    assert warning['began_ns'] == drive.stamp_ns
+    assert warning['box'] == begin['objects'][0]['box']
+    assert begin['objects'][0]['predicted'] == 'road'
+    assert begin['reaction'] == {
+        'was': 'OK',
+        'state': 'ERROR',
+        'published': {'/monitor/state': 2},
+    }
+    assert drive.show(unknown=60) == []
+    assert drive.show(unknown=20) == []
+    (end,) = written(drive.show())
+    assert end['kind'] == 'end'
+    assert end['warning']['duration_s'] == pytest.approx(0.3)
+    assert end['warning']['worst'] == pytest.approx(1.5 * warning['value'], rel=0.1)
+    assert end['warning']['value'] == 0.0
+    assert end['reaction']['state'] == 'OK'
+
+
+def test_reasons_of_thresholds(bundle):
+    assert 'bundle: ' in Drive(bundle).monitor.threshold('low_confidence').reason
+    mixed = Drive(bundle, **{'low_confidence.enter': 0.1}).monitor.threshold('low_confidence')
+    assert mixed.reason.startswith('parameter low_confidence.enter; bundle: ')
+    assert (mixed.enter, mixed.exit) == (0.1, bundle.thresholds['low_confidence'].exit)
+    assert Drive(bundle).monitor.threshold('latency').reason == 'default of the monitor'
+
+
+def test_evidence_is_what_the_sequential_test_judges(bundle, shift_reference):
+    monitor = Monitor(MonitorConfig(), bundle.classes, bundle.thresholds, shift_reference)
+    threshold = monitor.threshold('domain_shift')
+    assert (threshold.enter, threshold.exit) == (1.0, 0.0)
+    assert threshold.reason.startswith('evidence of the sequential test: a false alarm every')
+
+
+def test_a_second_worse_warning_escalates(bundle):
+    drive = Drive(bundle)
+    drive.show()
+    assert [event.kind for event in drive.show(confidence=5)] == ['begin']
+    events = drive.show(confidence=5, unknown=40)
+    assert [event.kind for event in events] == ['begin', 'escalated']
+    assert events[1].message == 'WARN became ERROR'
+    assert drive.show(confidence=4, unknown=40) == []
+    ended = [event for _ in range(20) for event in drive.show()]
+    assert {(event.kind, event.warning.name) for event in ended} == {
+        ('end', 'ood_area'),
+        ('end', 'low_confidence'),
+    }
+    worst = {event.warning.name: event.warning.worst for event in ended}
+    assert worst['low_confidence'] == pytest.approx(4 / 255), 'low is bad'
+
+
+def test_reset_and_changed_parameters_are_told(bundle):
+    drive = Drive(bundle)
+    drive.show(unknown=40)
+    drive.monitor.reset()
+    end, begin = drive.show(unknown=40)
+    assert (end.kind, end.message) == ('end', 'ood_area cleared: reset')
+    assert begin.kind == 'begin'
+    event = drive.narrator.reconfigured({'ood_area.enter': 0.05})
+    assert event.message == 'changed by parameters: ood_area.enter = 0.05'
+    assert event.details['thresholds']['ood_area']['threshold'] == 0.05
+    started = drive.narrator.started({'jump': 10.0}, 'known drives')
+    assert set(started.details['thresholds']) == set(WARNINGS)
+
+
+def test_missing_planes_are_told_at_once_and_then_now_and_then():
+    watch = PlanesWatch()
+    assert watch.update(0, 0, '', 1 * SECOND) == []
+    (event,) = watch.update(1, 0, '', 2 * SECOND)
+    assert (event.kind, event.details) == ('planes_missing', {'count': 1})
+    assert watch.update(50, 0, '', 11 * SECOND) == []
+    (event,) = watch.update(60, 0, '', 12 * SECOND)
+    assert event.details == {'count': 59}
+    (event,) = watch.update(60, 3, 'anomaly: shape', 12 * SECOND)
+    assert event.message == '3 sets of planes rejected: anomaly: shape'
+
+
+# Files
+
+
+def event(text='x', kind='time_jumped'):
+    return Event(kind, text)
+
+
+class Clock:
+    """Moments that go on by a second each."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        return Moment(START + self.count * SECOND, self.count, 0)
+
+
+def open_log(directory, *, max_bytes=100_000, max_total_bytes=1_000_000, **kwargs):
+    files = RotatingFile(
+        directory, 'front.monitor', max_bytes=max_bytes, max_total_bytes=max_total_bytes
+    )
+    return EventLog(files, ORIGIN, kwargs.pop('clock', None) or Clock(), **kwargs)
+
+
+def test_files_rotate_and_the_oldest_go(tmp_path):
+    log = open_log(tmp_path, max_bytes=10_000, max_total_bytes=40_000)
+    for index in range(500):
+        log.write(event(f'{index:0100d}'))
+    assert log.close().lost == 0
+    files = sorted(tmp_path.iterdir())
+    assert [path.name for path in files][-1] > 'front.monitor.000005.jsonl'
+    assert all(path.stat().st_size <= 10_000 for path in files)
+    assert 25_000 < sum(path.stat().st_size for path in files) <= 40_000
+    read = read_events(tmp_path)
+    assert (read.torn, read.faults) == ([], [])
+    numbers = [each['number'] for each in read.events]
+    assert numbers == list(range(numbers[0], 501)), 'the newest, none missing'
+
+
+def test_a_log_goes_on_in_its_last_file(tmp_path):
+    for _ in range(3):
+        log = open_log(tmp_path)
+        log.write(event())
+        log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ['front.monitor.000001.jsonl']
+    assert len(read_events(tmp_path).events) == 3
+
+
+def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
+    log = open_log(tmp_path)
+    for index in range(3):
+        log.write(event(str(index)))
+    log.close()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    read = read_events(tmp_path)
+    assert [each['message'] for each in read.events] == ['0', '1']
+    assert read.torn == ['front.monitor.000001.jsonl:3']
+    log = open_log(tmp_path)
+    log.write(event('after'))
+    log.close()
+    read = read_events(tmp_path)
+    assert [each['message'] for each in read.events] == ['0', '1', 'after']
+    assert read.torn == ['front.monitor.000001.jsonl:3']
+
+
+def test_two_writers_of_one_name_have_files_of_their_own(tmp_path):
+    first, second = open_log(tmp_path), open_log(tmp_path)
+    for index in range(20):
+        first.write(event(f'a{index}'))
+        second.write(event(f'b{index}'))
+    assert first.close().lost == second.close().lost == 0
+    assert len(list(tmp_path.iterdir())) == 2
+    assert len(read_events(tmp_path).events) == 40
+
+
+def test_a_deleted_folder_is_made_anew(tmp_path):
+    log = open_log(tmp_path / 'log')
+    log.write(event('gone'))
+    until(lambda: log.health.written == 1)
+    shutil.rmtree(tmp_path / 'log')
+    log.write(event('here'))
+    log.close()
+    assert [each['message'] for each in read_events(tmp_path / 'log').events] == ['here']
+
+
+@contextmanager
+def files_no_larger_than(size):
+    """Let the kernel refuse what grows beyond, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_waited_for_and_losses_are_counted(tmp_path):
+    log = open_log(tmp_path, retry_s=0.02, max_waiting=5)
+    with files_no_larger_than(1000):
+        for index in range(20):
+            log.write(event(f'{index:0100d}'))
+            time.sleep(0.005)
+        until(lambda: log.health.problem)
+        health = log.health
+        # The line that meets the limit is written in part, the next not at all.
+        assert health.problem in {'File too large', 'No space left on device'}
+        assert health.waiting == 5
+        assert health.lost > 0
+    until(lambda: not log.health.waiting)
+    log.write(event('after'))
+    lost = log.close().lost
+    read = read_events(tmp_path)
+    assert (read.torn, read.faults) == ([], []), 'a line is written whole or not at all'
+    *_, told, after = read.events
+    assert (told['kind'], after['message']) == ('lost', 'after')
+    assert told['details']['lost'] == lost == health.lost
+    assert told['details']['last'] - told['details']['first'] + 1 == lost
+    assert len(read.events) == 20 - lost + 2
+
+
+FULL_DISK = """
+import pathlib, shutil, sys, time
+sys.path[:0] = sys.argv[2:]
+from test_event_log import event, open_log, read_events
+disk = pathlib.Path(sys.argv[1])
+log = open_log(disk / 'log', max_bytes=20_000, max_total_bytes=2_000_000, retry_s=0.02)
+(disk / 'other').write_bytes(bytes(100_000))
+for index in range(300):
+    log.write(event(f'{index:0500d}'))
+while not log.health.problem:
+    time.sleep(0.01)
+print(log.health.problem)
+(disk / 'other').unlink()
+while log.health.waiting:
+    time.sleep(0.01)
+health = log.close()
+read = read_events(disk / 'log')
+print(len(read.events), health.lost, read.torn, read.faults)
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    mount = f'mount -t tmpfs -o size=300k none {tmp_path} && exec "$@"'
+    command = ['unshare', '-rm', 'sh', '-c']
+    try:
+        subprocess.run([*command, mount, 'sh', 'true'], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip('no file system can be mounted here')
+    script = [sys.executable, '-c', FULL_DISK, tmp_path, *sys.path]
+    done = subprocess.run(
+        [*command, mount, 'sh', *script], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ['No space left on device', '300 0 [] []']
+
+
+def test_what_cannot_be_written_before_the_end_is_counted(tmp_path):
+    (tmp_path / 'file').write_text('no folder')
+    log = open_log(tmp_path / 'file', retry_s=60.0)
+    log.write(event())
+    until(lambda: log.health.problem)
+    assert log.health.problem == 'File exists'
+    start = time.monotonic()
+    assert log.close().lost == 1
+    assert time.monotonic() - start < 5.0, 'does not wait for the next attempt'
+
+
+def test_limits_that_contradict_each_other(tmp_path):
+    with pytest.raises(SinkError, match='199 bytes in all, expected two files of 100'):
+        RotatingFile(tmp_path, 'x', max_bytes=100, max_total_bytes=199)
+
+
+# Reading
+
+
+def test_lines_that_are_no_events_are_named(tmp_path):
+    good = json.loads(to_line(event(), ORIGIN, Moment(START, 0, 0), 1))
+    bad = {
+        'number: 0': {**good, 'number': 0},
+        "kind: 'party'": {**good, 'kind': 'party'},
+        'version: 1 was expected': {**good, 'version': 2},
+        'event: [] is not': [],
+        'time.wall_ns': {**good, 'time': {**good['time'], 'wall_ns': 'now'}},
+        'number 9, expected 2': {**good, 'number': 9},
+    }
+    lines = [json.dumps(content) for content in (good, *bad.values())]
+    path = tmp_path / 'front.monitor.000001.jsonl'
+    path.write_text('\n'.join([*lines, 'torn{"']) + '\n')
+    read = read_events(path)
+    assert [each['number'] for each in read.events] == [1, 9]
+    assert read.torn == ['front.monitor.000001.jsonl:8']
+    for fault, words in zip(read.faults, bad, strict=True):
+        assert words in fault
+
+
+def test_a_line_without_end_is_not_taken_into_memory(tmp_path):
+    path = tmp_path / 'x.000001.jsonl'
+    with path.open('wb') as file:
+        file.truncate(3 * 2**30)
+    start = time.monotonic()
+    (fault,) = read_events(path).faults
+    assert 'more than 1048576 bytes' in fault
+    assert time.monotonic() - start < 2.0
+
+
+def test_no_log_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match='no event log'):
+        read_events(tmp_path)
+
+
+def test_logs_of_several_nodes_are_merged_by_time(tmp_path):
+    clock = Clock()
+    for name in ('front', 'rear'):
+        files = RotatingFile(tmp_path, name, max_bytes=10_000, max_total_bytes=40_000)
+        log = EventLog(files, Origin(f'/{name}', name), clock)
+        log.write(event())
+        clock.count -= 1
+        log.write(event())
+        log.close()
+        clock.count = 0
+    nodes = [each['origin']['node'] for each in read_events(tmp_path).events]
+    assert sorted(nodes) == ['/front', '/front', '/rear', '/rear']
