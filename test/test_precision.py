@@ -481,6 +481,23 @@ def test_the_gate_refuses_with_the_figures(bundle, check_set):
         gate(replace(report, rows=(report.rows[0], broken)), Tolerance(1.0, 1.0))
 
 
+@pytest.mark.parametrize('plane', ['scores', 'embedding'])
+def test_what_is_not_finite_cannot_be_compared(bundle, check_set, plane):
+    runtime = OnnxRuntime(bundle)
+
+    class Overflowing:
+        name = 'overflowing'
+
+        def run(self, image, score_index):
+            outputs = runtime.run(image, score_index)
+            values = getattr(outputs, plane).copy()
+            values.flat[7] = np.inf
+            return outputs._replace(**{plane: values})
+
+    with pytest.raises(ParityError, match='half: not a number, or infinite, on image 0'):
+        compare(bundle, {'fp32': runtime, 'half': Overflowing()}, check_set, images=1)
+
+
 def test_parity_needs_runtimes_and_outliers(bundle, check_set):
     with pytest.raises(ParityError, match='nothing to compare'):
         compare(bundle, {}, check_set)

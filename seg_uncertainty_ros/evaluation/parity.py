@@ -181,7 +181,8 @@ def compare(
         images: of each set, evenly spaced; None for all.
 
     Raises:
-        ParityError: no runtime, or no outliers among the images.
+        ParityError: no runtime, no outliers among the images, or outputs that are not finite,
+            as those of float16 beyond its range.
         GraphError: a runtime failed.
 
     """
@@ -190,11 +191,14 @@ def compare(
         raise ParityError(msg)
     counts = {name: _Counts(bundle) for name in runtimes}
     score = bundle.score_names.index(bundle.default_score)
-    for sample, outliers in _samples(check_set, images):
+    for number, (sample, outliers) in enumerate(_samples(check_set, images)):
         image = network_input(sample.image, bundle.geometry)
         reference = None
         for name, runtime in runtimes.items():
             outputs = runtime.run(image, score)
+            if not all(np.isfinite(plane).all() for plane in outputs):
+                msg = f'{name}: not a number, or infinite, on image {number} of the check set'
+                raise ParityError(msg)
             reference = reference or outputs
             counts[name].add(outputs, reference)
             if outliers:
