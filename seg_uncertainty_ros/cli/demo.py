@@ -42,6 +42,7 @@ DEFAULT_SOURCE = 'procedural:demo'
 START_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 10.0
 SEGMENTATION = 'segmentation: frames'
+CAMERA = 'segmentation: input'
 MONITOR = 'monitor: trust'
 REPLAY = 'replay: recording'
 COLUMNS = ('time', 'rate', 'p50', 'p95', 'drops', 'lost', 'OoD area', 'shift', 'state')
@@ -282,7 +283,7 @@ def table_row(seconds: float, values: Mapping[str, Mapping[str, str]]) -> str:
         frames.get('latency_arrival_to_planes_ms_p50', '-'),
         frames.get('latency_arrival_to_planes_ms_p95', '-'),
         frames.get('dropped', '-'),
-        frames.get('lost', '-'),
+        values.get(CAMERA, {}).get('lost', '-'),
         trust.get('ood_area', '-'),
         trust.get('domain_shift', '-'),
         trust.get('trust', '-'),

@@ -207,6 +207,26 @@ def image_statistics_from_image(message: Image) -> ImageStatistics:
     return ImageStatistics(*plane_from_image(message)[0].tolist())
 
 
+def camera_info_problem(info: CameraInfo, frame: Frame) -> str:
+    """Return why ``info`` cannot be that of a frame, or an empty string."""
+    height, width = frame.image.shape[:2]
+    roi = info.roi
+    columns = (roi.width or info.width) // (info.binning_x or 1)
+    rows = (roi.height or info.height) // (info.binning_y or 1)
+    if (columns, rows) != (width, height):
+        return f'camera_info: {columns} x {rows} pixels, the image has {width} x {height}'
+    if info.header.frame_id != frame.frame_id:
+        return (
+            f'camera_info: frame_id {info.header.frame_id[:80]!r}, '
+            f'that of the image is {frame.frame_id[:80]!r}'
+        )
+    if not (np.isfinite(info.k).all() and np.isfinite(info.p).all()):
+        return 'camera_info: k or p is not finite'
+    if not info.k[0]:
+        return 'camera_info: k is zero, the camera is not calibrated'
+    return ''
+
+
 def scaled_camera_info(info: CameraInfo, header: Header, height: int, width: int) -> CameraInfo:
     """Return the camera info of planes of ``height`` x ``width`` with the header of their image.
 

@@ -8,10 +8,15 @@ on steady time.
 
 from __future__ import annotations
 
+import os
+import re
+import threading
 import time
+from collections import Counter
 from collections import deque
 from dataclasses import dataclass
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -22,6 +27,8 @@ from diagnostic_msgs.msg import KeyValue
 from rclpy.clock import Clock
 from rclpy.clock import ClockType
 from rclpy.duration import Duration
+
+from seg_uncertainty_ros.nodes import transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +42,10 @@ ERROR = DiagnosticStatus.ERROR
 STALE = DiagnosticStatus.STALE
 
 PERIOD_S = 1.0
+# What gets worse is said at the next of these moments, not at the next beat.
+LOOK_S = 0.2
+# How long a fault that lasted for one image is shown: people and recorders look once a second.
+SHOWN_S = 2.0
 # Latencies over this are no latencies: the stamps come from another clock.
 PLAUSIBLE_LATENCY_S = 60.0
 
@@ -49,10 +60,13 @@ class Status:
 
 
 class Diagnostics:
-    """Publishes the statuses of a node's tasks once a second on ``/diagnostics``.
+    """Publishes the statuses of a node's tasks on ``/diagnostics``.
 
+    Once a second, and within ``LOOK_S`` where one gets worse or another fault takes its place.
     ``tasks`` maps a task's name to a function that returns its status; the published name is
-    ``<node>: <task>`` with the namespace in front of the node where there is one.
+    ``<node>: <task>`` with the namespace in front of the node where there is one. The task
+    ``process`` comes by itself. The functions run in the executor's thread, more often than
+    their result is published.
     """
 
     def __init__(
@@ -60,16 +74,46 @@ class Diagnostics:
     ) -> None:
         self._node = node
         self._hardware_id = hardware_id
-        self._tasks = tasks
+        self._tasks = {**tasks, 'process': process_status}
+        self._said: dict[str, tuple[bytes, str]] = {}
+        self._looks = 0
+        self._complaints = Complaints(node.get_logger().error)
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        node.create_timer(LOOK_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def publish(self) -> None:
         """Publish now, besides the regular beat."""
+        self._publish(self._statuses())
+
+    def _look(self) -> None:
+        statuses = self._statuses()
+        beat = self._looks % round(PERIOD_S / LOOK_S) == 0
+        self._looks += 1
+        if beat or any(self._is_worse(task, status) for task, status in statuses.items()):
+            self._publish(statuses)
+
+    def _is_worse(self, task: str, status: Status) -> bool:
+        level, kind = self._said.get(task, (OK, ''))
+        return status.level > level or (status.level > OK and kind_of(status.message) != kind)
+
+    def _statuses(self) -> dict[str, Status]:
+        return {task: self._status(task, function) for task, function in self._tasks.items()}
+
+    def _status(self, task: str, function: Callable[[], Status]) -> Status:
+        try:
+            return function()
+        except Exception as error:
+            # Out of a timer this would end the node.
+            message = f'no status: {type(error).__name__}: {error}'
+            self._complaints.add(f'diagnostics of {task}: {message}')
+            return Status(ERROR, message)
+
+    def _publish(self, statuses: Mapping[str, Status]) -> None:
         name = self._node.get_fully_qualified_name().lstrip('/')
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        for task, status in ((task, function()) for task, function in self._tasks.items()):
+        for task, status in statuses.items():
+            self._said[task] = (status.level, kind_of(status.message))
             message.status.append(
                 DiagnosticStatus(
                     level=status.level,
@@ -93,6 +137,37 @@ class Diagnostics:
         end = time.monotonic() + timeout_s
         while not self._publisher.get_subscription_count() and time.monotonic() < end:
             time.sleep(0.05)
+
+
+def process_status() -> Status:
+    """Return what this process takes, and what it lacks to carry images."""
+    lacking = transport.shortcomings()
+    profile = next(filter(None, map(os.environ.get, transport.PROFILE_VARIABLES)), '')
+    values = {
+        'pid': os.getpid(),
+        'rss_mib': resident_bytes() / 2**20,
+        'threads': threading.active_count(),
+        'descriptors': _descriptors(),
+        'transport_profile': profile or 'none',
+        'middleware': os.environ.get('RMW_IMPLEMENTATION', 'the default'),
+    }
+    if lacking:
+        return Status(WARN, '; '.join(lacking), values)
+    return Status(OK, f'{values["rss_mib"]:.0f} MiB', values)
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process that is in RAM; 0 where there is no /proc."""
+    try:
+        pages = Path('/proc/self/statm').read_text(encoding='ascii').split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf('SC_PAGE_SIZE')
+
+
+def _descriptors() -> int | None:
+    folder = Path('/proc/self/fd')
+    return len(list(folder.iterdir())) if folder.is_dir() else None
 
 
 def _text(value: Any) -> str:
@@ -140,42 +215,90 @@ class Rate:
         return 0.0 if now - moments[-1] > max(1.0, 5.0 * pause) else 1.0 / pause
 
 
-class StampGaps:
-    """Frames that seem to be missing between stamps: gaps of more than 1.5 usual intervals.
+class Stamps:
+    """What the stamps of successive images say: lost ones, and clocks that are not right.
 
-    A gap of more than a minute is a jump of time or a pause, not a thousand lost frames.
+    A gap of more than 1.5 usual intervals is images that are missing; one of more than a minute
+    is a jump of time or a pause, not a thousand lost images.
     """
 
     LEAST = 5
     JUMP_NS = 60 * 10**9
+    FAULTS = ('zero', 'still', 'back', 'jump')
 
     def __init__(self) -> None:
         self._intervals: deque[int] = deque(maxlen=30)
         self._last: int | None = None
         self.missing = 0
+        self.faults: Counter[str] = Counter()
 
-    def add(self, stamp_ns: int) -> None:
-        """Take the stamp of a frame."""
+    def add(self, stamp_ns: int) -> str:
+        """Take the stamp of an image; return what is wrong with it, or an empty string."""
         interval = None if self._last is None else stamp_ns - self._last
         self._last = stamp_ns
+        if not stamp_ns:
+            return self._fault('zero', 'the stamp is zero: the driver does not set it')
         if interval is None:
-            return
-        if not 0 < interval <= self.JUMP_NS:  # a loop, or a jump of time
+            return ''
+        if not interval:
+            return self._fault('still', f'the stamp stands still at {stamp_ns * 1e-9:.3f} s')
+        if interval < 0:
             self._intervals.clear()
-            return
+            return self._fault('back', f'the stamp went back by {interval * -1e-9:.3f} s')
+        if interval > self.JUMP_NS:
+            self._intervals.clear()
+            return self._fault('jump', f'the stamp jumped on by {interval * 1e-9:.3f} s')
+        missing = 0
         if len(self._intervals) >= self.LEAST:
             usual = float(np.median(self._intervals))
-            if interval > 1.5 * usual:
-                self.missing += round(interval / usual) - 1
+            missing = max(0, round(interval / usual) - 1) if interval > 1.5 * usual else 0
         self._intervals.append(interval)
+        self.missing += missing
+        return f'{missing} images are missing between two stamps' if missing else ''
 
     def pause(self) -> None:
-        """Count nothing for the time until the next frame: nobody listened."""
+        """Count nothing for the time until the next image: nobody listened."""
         self._last = None
+
+    def _fault(self, kind: str, text: str) -> str:
+        self.faults[kind] += 1
+        return text
+
+
+class Recent:
+    """The faults of the last ``SHOWN_S``, each kind in its newest words."""
+
+    def __init__(self) -> None:
+        self._faults: dict[str, tuple[float, str]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, fault: str, now: float) -> None:
+        """Take a fault, seen at ``now`` (s, steady clock); from any thread."""
+        with self._lock:
+            self._forget(now)
+            self._faults[kind_of(fault)] = (now, fault)
+
+    def texts(self, now: float) -> list[str]:
+        """Return what is to be shown at ``now``."""
+        with self._lock:
+            self._forget(now)
+            return [text for _, text in self._faults.values()]
+
+    def _forget(self, now: float) -> None:
+        self._faults = {
+            kind: (moment, text)
+            for kind, (moment, text) in self._faults.items()
+            if now - moment <= SHOWN_S
+        }
+
+
+def kind_of(message: str) -> str:
+    """Return what messages of a kind have in common: all but the numbers."""
+    return re.sub(r'\d+', '#', message)
 
 
 class Complaints:
-    """Says a kind of complaint once; messages that differ only in numbers are one kind."""
+    """Says a kind of complaint once."""
 
     MOST_KINDS = 64
 
@@ -189,7 +312,7 @@ class Complaints:
         """Count a complaint; say it if its kind is new."""
         self.count += 1
         self.last = message
-        kind = ''.join('#' if character.isdigit() else character for character in message)
+        kind = kind_of(message)
         if kind not in self._kinds and len(self._kinds) < self.MOST_KINDS:
             self._kinds.add(kind)
             self._say(f'{message} (said once; counted in /diagnostics)')

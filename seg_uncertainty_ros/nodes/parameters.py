@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+from typing import Any
 from typing import Literal
 from typing import Protocol
 
@@ -15,11 +17,13 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.exceptions import InvalidParameterValueException
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.parameter import Parameter as RosParameter
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Iterable
     from collections.abc import Mapping
 
@@ -91,11 +95,14 @@ class Parameters:
 
     def __init__(self, node: Node, owner: Owner, table: Iterable[Parameter]) -> None:
         """Declare the table on ``node``; raises ``ParameterError`` for a bad starting value."""
+        self._node = node
         self._owner = owner
         self._table = {row.name: row for row in table}
         self.values: dict[str, Value] = {
             row.name: _declare(node, row) for row in self._table.values()
         }
+        # The check of rclpy, which does not say which parameter has the wrong type.
+        node._apply_descriptor = partial(_naming, node._apply_descriptor)
         node.add_pre_set_parameters_callback(self._complete)
         node.add_on_set_parameters_callback(self._validate)
         node.add_post_set_parameters_callback(self._accept)
@@ -104,7 +111,13 @@ class Parameters:
         return self.values[name]
 
     def _complete(self, parameters: list[RosParameter]) -> list[RosParameter]:
-        """Turn 1 into 1.0 where a float is wanted; rclpy refuses it otherwise."""
+        """Turn 1 into 1.0 where a float is wanted; rclpy refuses it otherwise.
+
+        Raises ``ParameterNotDeclaredException`` with the name, which rclpy's own has lost.
+        """
+        for parameter in parameters:
+            if not self._node.has_parameter(parameter.name):
+                raise ParameterNotDeclaredException(parameter.name)
         return [
             RosParameter(parameter.name, value=float(parameter.value))
             if parameter.type_ == RosParameter.Type.INTEGER
@@ -137,6 +150,15 @@ class Parameters:
         if changes:
             self.values = {**self.values, **changes}
             self._owner.apply(self.values, frozenset(changes))
+
+
+def _naming(
+    check: Callable[..., SetParametersResult], parameter: RosParameter, *args: Any
+) -> SetParametersResult:
+    result = check(parameter, *args)
+    if not result.successful and parameter.name not in result.reason:
+        result.reason += f' (parameter {parameter.name})'  # rclpy looks at how it begins
+    return result
 
 
 def _declare(node: Node, row: Parameter) -> Value:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.duration import Duration
 from rclpy.event_handler import UnsupportedEventTypeError
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
@@ -29,15 +29,17 @@ from seg_uncertainty_ros.drawing import palette_lut
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.nodes import conversions
 from seg_uncertainty_ros.nodes import diagnostics
+from seg_uncertainty_ros.nodes.camera_watch import CameraWatch
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Rate
-from seg_uncertainty_ros.nodes.diagnostics import StampGaps
+from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
+from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.pipeline import Pipeline
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
 
-    from rclpy.event_handler import QoSMessageLostInfo
     from rclpy.publisher import Publisher
     from std_msgs.msg import Header
 
@@ -113,8 +114,11 @@ PARAMETERS = (
 # Outputs that a result may lack, under the names of its fields.
 OPTIONAL = ('dispersion', 'image_statistics')
 
-# Without an image for this long the diagnostics warn (s).
-SILENCE_S = 2.0
+# A reliable subscriber that has acknowledged nothing for this long hangs (s).
+HANGS_S = 0.5
+
+# A camera that is faster than this, relative to the planes, is said to be too fast.
+FASTER = 1.1
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,8 @@ class SegmentationNode(ManagedNode):
         self._pipeline: Pipeline | None = None
         self._runtime: Selection | None = None
         self._palette = palette_lut(())
-        self._camera_info: CameraInfo | None = None
+        self._mismatches = QosMismatches(self, self.get_logger().error)
+        self._camera = CameraWatch(self, self._mismatches)
         self._inputs: list[Any] = []
         self._worker: NewestWins[Arrival] = NewestWins(self._work, self._runtimes.turns)
         self._outputs = {
@@ -164,17 +169,24 @@ class SegmentationNode(ManagedNode):
         self._camera_info_publisher = self._plane_publisher('camera_info', CameraInfo)
         self._label_publisher = self._create_label_publisher()
         self._complaints = Complaints(self.get_logger().error)
+        self._rejections = Recent()
         self._published: Counter[str] = Counter()
-        self._gaps = StampGaps()
-        self._lost = 0
-        self._last_arrival = time.monotonic()
+        self._acknowledged: dict[str, float] = {}
         self._rate = Rate()
         self._latency = Window()
         self._processing = Window()
         self._inference = Window()
-        self._reported = (0, 0)
+        self._latency_judged = True
+        self._best_backend: int | None = None
         self.diagnostics = Diagnostics(
-            self, self.resolve_topic_name('image'), {'frames': self._status}
+            self,
+            self.resolve_topic_name('image'),
+            {
+                'input': self._input_status,
+                'frames': self._frames_status,
+                'outputs': self._outputs_status,
+                'runtime': self._runtime_status,
+            },
         )
 
     # Lifecycle
@@ -208,8 +220,6 @@ class SegmentationNode(ManagedNode):
     def activate(self) -> None:
         """Publish the labels and listen to the camera."""
         self._publish_labels()
-        self._camera_info = None
-        self._last_arrival = time.monotonic()
         self._worker.start('inference')
         topic = self.resolve_topic_name('image')
         kind: type = Image
@@ -217,8 +227,11 @@ class SegmentationNode(ManagedNode):
             kind = CompressedImage
             # The convention of image_transport: the transport's name behind the base topic.
             topic = f'{topic.removesuffix("/compressed")}/compressed'
-        self._inputs.append(self._subscribe(kind, topic, self._on_image, self._on_lost))
-        self._inputs.append(self._subscribe(CameraInfo, 'camera_info', self._on_camera_info))
+        self._inputs.append(
+            self._subscribe(kind, topic, self._on_image, message_lost=self._camera.lost)
+        )
+        self._camera.begin(self._inputs[0].topic_name, kind)
+        self._inputs.append(self._subscribe(CameraInfo, 'camera_info', self._camera.info))
         self.get_logger().info(f'listening to {self._inputs[0].topic_name}')
 
     def deactivate(self) -> None:
@@ -226,12 +239,13 @@ class SegmentationNode(ManagedNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
-        self._gaps.pause()
+        self._camera.end()
         self._worker.stop()
 
     def clean_up(self) -> None:
         """Drop the graph, and the engine that is being built."""
         self._pipeline = None
+        self._best_backend = None
         if self._runtime is not None:
             self._runtimes.release(self._runtime)
             self._runtime = None
@@ -256,11 +270,7 @@ class SegmentationNode(ManagedNode):
     # Input
 
     def _subscribe(
-        self,
-        kind: type,
-        topic: str,
-        callback: Callable[[Any], None],
-        on_lost: Callable[[QoSMessageLostInfo], None] | None = None,
+        self, kind: type, topic: str, callback: Callable[[Any], None], **events: Any
     ) -> Any:
         # Depth: what the executor has not fetched yet. A longer queue makes no lag, since the
         # callback only fills the slot, but what it overwrites would be missing in the counts.
@@ -273,27 +283,16 @@ class SegmentationNode(ManagedNode):
                 kind,
                 topic,
                 callback,
-                event_callbacks=SubscriptionEventCallbacks(message_lost=on_lost),
+                event_callbacks=self._mismatches.subscription_events(topic, **events),
                 **options,
             )
         except UnsupportedEventTypeError:
             return self.create_subscription(kind, topic, callback, **options)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._last_arrival = time.monotonic()
-        self._gaps.add(conversions.stamp_ns(message.header.stamp))
-        self._worker.put(Arrival(message, self._last_arrival))
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        if message.width and message.height:
-            self._camera_info = message
-        else:
-            self._complaints.add(
-                f'camera_info: size {message.width} x {message.height}, it is not passed on'
-            )
-
-    def _on_lost(self, info: QoSMessageLostInfo) -> None:
-        self._lost += info.total_count_change
+        now = time.monotonic()
+        self._camera.image(message, now)
+        self._worker.put(Arrival(message, now))
 
     # One image, in the worker's thread
 
@@ -301,23 +300,29 @@ class SegmentationNode(ManagedNode):
         try:
             self._process(arrival)
         except SegUncertaintyError as error:
-            topic = self.resolve_topic_name('image')
-            self._complaints.add(f'image on {topic} rejected: {error}')
+            self._reject(f'rejected: {error}')
         except Exception as error:
             if not self.context.ok():
                 return False
-            self._complaints.add(f'image failed: {type(error).__name__}: {error}')
+            reason = ' '.join(str(error).split())
+            self._reject(f'failed: {type(error).__name__}: {reason}')
             self.get_logger().debug(traceback.format_exc())
         else:
             return True
         return False
 
+    def _reject(self, what: str) -> None:
+        text = f'image on {self.resolve_topic_name("image")} {what}'
+        self._complaints.add(text)
+        self._rejections.add(text, time.monotonic())
+
     def _process(self, arrival: Arrival) -> None:
         message = arrival.message
         if isinstance(message, CompressedImage):
-            frame = conversions.frame_from_compressed(message)
+            frame, kind = conversions.frame_from_compressed(message), message.format
         else:
-            frame = conversions.frame_from_image(message)
+            frame, kind = conversions.frame_from_image(message), message.encoding
+        self._camera.frame(frame, kind)
         result = self._pipeline.process(frame)
         for name, output in self._outputs.items():
             if name in OPTIONAL and getattr(result, name) is None:
@@ -331,13 +336,15 @@ class SegmentationNode(ManagedNode):
         self._processing.add(now - arrival.moment)
         self._inference.add(result.timings.infer_s)
         latency = self.get_clock().now().nanoseconds * 1e-9 - frame.stamp_ns * 1e-9
-        if 0.0 <= latency <= diagnostics.PLAUSIBLE_LATENCY_S:
+        self._latency_judged = 0.0 <= latency <= diagnostics.PLAUSIBLE_LATENCY_S
+        if self._latency_judged:
             self._latency.add(latency)
 
     def _publish_camera_info(self, result: Result, header: Header) -> None:
-        if self._camera_info is None or not self._camera_info_publisher.get_subscription_count():
+        info = self._camera.usable_info()
+        if info is None or not self._camera_info_publisher.get_subscription_count():
             return
-        info = conversions.scaled_camera_info(self._camera_info, header, *result.mask.shape)
+        info = conversions.scaled_camera_info(info, header, *result.mask.shape)
         self._camera_info_publisher.publish(info)
         self._published['camera_info'] += 1
 
@@ -346,7 +353,11 @@ class SegmentationNode(ManagedNode):
     def _plane_publisher(self, name: str, kind: type = Image) -> Publisher:
         # Reliable with depth 1 serves reliable and best-effort subscribers, and nothing queues.
         return self.create_lifecycle_publisher(
-            kind, f'~/{name}', QoSProfile(depth=1), qos_overriding_options=overridable()
+            kind,
+            f'~/{name}',
+            QoSProfile(depth=1),
+            qos_overriding_options=overridable(),
+            event_callbacks=self._mismatches.publisher_events(f'~/{name}'),
         )
 
     def _make_mask(self, _frame: Frame, result: Result, header: Header) -> Image:
@@ -401,13 +412,19 @@ class SegmentationNode(ManagedNode):
 
     # Diagnostics
 
-    def _status(self) -> Status:
-        level, message = self._verdict()
+    def _input_status(self) -> Status:
+        wanted = bool(self._camera_info_publisher.get_subscription_count())
+        return self._camera.status(self.state, info_is_wanted=wanted)
+
+    def _frames_status(self) -> Status:
+        now = time.monotonic()
         counts = self._worker.counts
+        rate = self._rate.value(now)
         values = {
             'state': self.state,
-            'rate_hz': self._rate.value(time.monotonic()),
+            'rate_hz': rate,
             **self._latency.percentiles('latency_stamp_to_planes_ms'),
+            'latency_judged': self._latency_judged or 'no: stamps are from another clock',
             **self._processing.percentiles('latency_arrival_to_planes_ms'),
             **self._inference.percentiles('inference_ms'),
             'received': counts.received,
@@ -415,46 +432,66 @@ class SegmentationNode(ManagedNode):
             'dropped': counts.dropped,
             'rejected': counts.rejected,
             'in_flight': counts.in_flight,
-            'lost': self._lost,
-            'missing_by_stamps': self._gaps.missing,
             'last_rejection': self._complaints.last or 'none',
-            'label_info': 'published' if LabelInfo else 'vision_msgs is not installed',
         }
         if (pipeline := self._pipeline) is not None:
-            bundle = pipeline.bundle
-            values['bundle'] = bundle.label
+            values['bundle'] = pipeline.bundle.label
             values['anomaly_score'] = pipeline.anomaly_score
-        if (runtime := self._runtime) is not None:
-            values['backend'] = runtime.name
-            values['engine'] = runtime.progress or 'none is being built'
-            for name, reason in list(runtime.reasons.items()):
-                values[f'why_not_{name}'] = reason
-        for name in (*self._outputs, 'camera_info'):
-            values[f'published_{name}'] = self._published[name]
-        return Status(level, message, values)
-
-    def _verdict(self) -> tuple[bytes, str]:
         if self.problem:
-            return diagnostics.ERROR, self.problem
+            return Status(diagnostics.ERROR, self.problem, values)
         if self.state != 'active':
-            return diagnostics.OK, self.state
-        new = (self._complaints.count, self._lost)
-        rejected, lost = (now - before for now, before in zip(new, self._reported, strict=True))
-        self._reported = new
-        if rejected:
-            return diagnostics.ERROR, self._complaints.last
-        topic = self._inputs[0].topic_name if self._inputs else 'image'
-        if (silence := time.monotonic() - self._last_arrival) > SILENCE_S:
-            return diagnostics.WARN, f'no image on {topic} for {silence:.1f} s'
-        if lost:
-            return diagnostics.WARN, (
-                f'{lost} images on {topic} lost in transport: does the camera driver run with '
-                'FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
-            )
-        message = f'{self._rate.value(time.monotonic()):.1f} images a second'
-        if self._runtime is not None and (progress := self._runtime.progress):
-            message += f', {progress}'
-        return diagnostics.OK, message
+            return Status(diagnostics.OK, self.state, values)
+        if rejections := self._rejections.texts(now):
+            return Status(diagnostics.ERROR, '; '.join(rejections), values)
+        arriving = self._camera.rate_hz(now)
+        if arriving > FASTER * rate > 0.0:
+            message = f'{rate:.1f} of {arriving:.1f} images a second, the others are dropped'
+            return Status(diagnostics.OK, message, values)
+        return Status(diagnostics.OK, f'{rate:.1f} images a second', values)
+
+    def _outputs_status(self) -> Status:
+        publishers = {name: output.publisher for name, output in self._outputs.items()}
+        publishers['camera_info'] = self._camera_info_publisher
+        values = {f'published_{name}': self._published[name] for name in publishers}
+        values['label_info'] = 'published' if LabelInfo else 'vision_msgs is not installed'
+        mismatches = self._mismatches.on({each.topic_name for each in publishers.values()})
+        hanging = [name for name, each in publishers.items() if self._hangs(name, each)]
+        if mismatches:
+            return Status(diagnostics.ERROR, '; '.join(mismatches), values)
+        if hanging:
+            names = ', '.join(f'~/{name}' for name in hanging)
+            return Status(diagnostics.WARN, f'a subscriber does not take {names}', values)
+        subscribed = [name for name, each in publishers.items() if each.get_subscription_count()]
+        return Status(diagnostics.OK, f'subscribed: {", ".join(subscribed) or "none"}', values)
+
+    def _hangs(self, name: str, publisher: Publisher) -> bool:
+        """Tell whether a reliable subscriber has acknowledged nothing for ``HANGS_S``."""
+        now = time.monotonic()
+        if publisher.wait_for_all_acked(Duration(nanoseconds=0)):
+            self._acknowledged[name] = now
+        return now - self._acknowledged.setdefault(name, now) > HANGS_S
+
+    def _runtime_status(self) -> Status:
+        runtime = self._runtime
+        if runtime is None:
+            return Status(diagnostics.OK, self.state)
+        reasons = dict(runtime.reasons)
+        progress = runtime.progress
+        values = {
+            'backend': runtime.name,
+            'engine': progress or 'none is being built',
+            **{f'why_not_{name}': reason for name, reason in reasons.items()},
+        }
+        rank = BACKENDS.index(runtime.name)
+        best = self._best_backend = min(
+            rank, rank if self._best_backend is None else self._best_backend
+        )
+        message = ', '.join(filter(None, (runtime.name, progress)))
+        if rank > best:
+            lost = BACKENDS[best]
+            message += f' in place of {lost}: {reasons.get(lost, "it failed")}'
+            return Status(diagnostics.WARN, message, values)
+        return Status(diagnostics.OK, message, values)
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from seg_uncertainty_ros.nodes import segmentation
 from seg_uncertainty_ros.nodes import transport
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Rate
-from seg_uncertainty_ros.nodes.diagnostics import StampGaps
+from seg_uncertainty_ros.nodes.diagnostics import Recent
+from seg_uncertainty_ros.nodes.diagnostics import Stamps
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
 from seg_uncertainty_ros.nodes.processes import NodeProcesses
@@ -235,14 +236,14 @@ def test_rate_falls_to_nothing_in_silence():
     ],
 )
 def test_missing_frames_by_their_stamps(stamps, missing):
-    gaps = StampGaps()
+    gaps = Stamps()
     for stamp in stamps:
         gaps.add(round(stamp * 1e8))
     assert gaps.missing == missing
 
 
 def test_a_pause_is_no_gap_between_stamps():
-    gaps = StampGaps()
+    gaps = Stamps()
     for stamp in range(10):
         gaps.add(stamp)
     gaps.pause()

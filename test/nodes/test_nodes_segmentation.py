@@ -40,7 +40,9 @@ from seg_uncertainty_ros.nodes.segmentation import SegmentationNode
 from seg_uncertainty_ros.pipeline import Pipeline
 
 HEIGHT, WIDTH = 96, 128
-FRAMES = 'segmentation: frames'
+INPUT, FRAMES, OUTPUTS, RUNTIME = (
+    f'segmentation: {task}' for task in ('input', 'frames', 'outputs', 'runtime')
+)
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +117,7 @@ def test_computes_only_what_is_subscribed(graph, bundle_path, pixels, message, m
     publisher = graph.publisher(Image, '/image')
     publish_until(publisher, message, masks, 3)
     _, values = graph.status(FRAMES, lambda v: int(v['processed']) >= 3)
+    _, values = graph.status(OUTPUTS)
     assert int(values['published_mask']) >= 3
     idle = ('confidence', 'anomaly', 'embedding', 'image_statistics')
     idle += ('overlay', 'color_mask', 'camera_info')
@@ -208,6 +211,7 @@ def test_refuses_parameters_with_the_reason(graph, bundle_path, name, value, rea
     answer = graph.set('segmentation', name, value)
     assert not answer.successful
     assert reason in answer.reason
+    assert name in answer.reason
     assert graph.state('segmentation') == 'active'
 
 
@@ -401,7 +405,7 @@ def test_remembers_frames_missing_between_stamps(graph, bundle_path, pixels):
     for count, second in enumerate((*range(10), 13, 14), start=1):
         publisher.publish(make_image(pixels, 1_600_000_000 + second))
         masks.wait(count)
-    assert graph.status(FRAMES)[1]['missing_by_stamps'] == '3'
+    assert graph.status(INPUT)[1]['missing_by_stamps'] == '3'
 
 
 def test_planes_come_while_an_engine_is_built_and_from_it_afterwards(
@@ -413,7 +417,7 @@ def test_planes_come_while_an_engine_is_built_and_from_it_afterwards(
     graph.wait_for_subscribers('/segmentation/mask')
     publisher = graph.publisher(Image, '/image')
     publish_until(publisher, message, masks, 1)
-    status, values = graph.status(FRAMES, lambda v: '50 % built' in v['engine'])
+    status, values = graph.status(RUNTIME, lambda v: '50 % built' in v['engine'])
     rows, columns = Bundle.load(bundle_path).geometry.network_size(HEIGHT, WIDTH)
     building = f'engine for {columns}x{rows} in fp32: 50 % built'
     assert values['engine'] == building
@@ -427,9 +431,11 @@ def test_planes_come_while_an_engine_is_built_and_from_it_afterwards(
 
     def swapped():
         publisher.publish(message)
-        values = {
-            item.key: item.value for _, status in graph.statuses[-1:] for item in status.values
-        }
+        values = [
+            {item.key: item.value for item in status.values}
+            for _, status in graph.statuses
+            if status.name == RUNTIME
+        ][-1]
         return values.get('backend') == 'tensorrt' and values
 
     values = until(swapped, 'the engine')
@@ -446,7 +452,7 @@ def test_why_a_backend_is_not_used_is_in_the_diagnostics(
 ):
     monkeypatch.setenv('STANDIN_INIT', '100')
     graph.node(SegmentationNode, bundle=str(bundle_path))
-    _, values = graph.status(FRAMES)
+    _, values = graph.status(RUNTIME)
     assert values['backend'] == 'onnxruntime-cpu'
     assert 'cuInit: CUDA_ERROR_NO_DEVICE' in values['why_not_tensorrt']
 

@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Who would talk to a node and cannot, since the qualities of service do not fit."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSCompatibility
+from rclpy.qos import qos_check_compatible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+
+
+class QosMismatches:
+    """Told by the middleware of a mismatch, it asks the graph who it is, until they are gone.
+
+    ``say`` gets a line for each mismatch, when it begins.
+    """
+
+    def __init__(self, node: Node, say: Callable[[str], Any]) -> None:
+        self._node = node
+        self._say = say
+        self._topics: set[str] = set()
+
+    def subscription_events(self, topic: str, **others: Any) -> SubscriptionEventCallbacks:
+        """Return the callbacks of a subscription; ``others`` are for other events."""
+        return SubscriptionEventCallbacks(
+            incompatible_qos=partial(self._on_mismatch, topic), **others
+        )
+
+    def publisher_events(self, topic: str) -> PublisherEventCallbacks:
+        """Return the callbacks of a publisher."""
+        return PublisherEventCallbacks(incompatible_qos=partial(self._on_mismatch, topic))
+
+    def on(self, topics: set[str]) -> list[str]:
+        """Return the mismatches that there are now on ``topics``, one line each."""
+        found = []
+        for topic in sorted(self._topics & topics):
+            lines = self._ask(topic)
+            if not lines:
+                self._topics.discard(topic)
+            found += lines
+        return found
+
+    def _on_mismatch(self, topic: str, _info: Any) -> None:
+        topic = self._node.resolve_topic_name(topic)
+        self._topics.add(topic)
+        for line in self._ask(topic):
+            self._say(line)
+
+    def _ask(self, topic: str) -> list[str]:
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        subscriptions = self._node.get_subscriptions_info_by_topic(topic)
+        lines = []
+        for publisher, subscription in product(publishers, subscriptions):
+            if not (self._is_ours(publisher) or self._is_ours(subscription)):
+                continue
+            fit, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
+            if fit == QoSCompatibility.ERROR:
+                reason = reason.replace('ERROR: ', '').strip(' ;').replace(';', ', ').lower()
+                lines.append(
+                    f'nothing goes from {publisher.node_name} to {subscription.node_name} on '
+                    f'{topic}: {reason}'
+                )
+        return lines
+
+    def _is_ours(self, endpoint: Any) -> bool:
+        node = self._node
+        return (endpoint.node_name, endpoint.node_namespace) == (
+            node.get_name(),
+            node.get_namespace(),
+        )
