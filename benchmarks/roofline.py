@@ -154,9 +154,8 @@ def main():
         work, moved = (sum(column) for column in zip(*own, strict=True))
         lines.append([kind, len(own), f'{work / 1e9:.3f}', f'{moved / 1e6:.1f}', ms([bound])])
     print(f'# Roofline\n\n{machine()}; {runtime.name}, network {columns}x{rows}\n')
-    print(
-        f'Peaks: {flops / 1e9:.1f} GFLOP/s of a matrix product, {bandwidth / 1e9:.1f} GB/s copied\n'
-    )
+    peak = f'{flops / 1e9:.1f} GFLOP/s of a product, {bandwidth / 1e9:.1f} GB/s copied'
+    print(f'Peaks: {peak}\n')
     print(table(['layers', 'count', 'GFLOP', 'MB moved', 'least ms'], lines))
     median = float(np.median(seconds))
     print(
