@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from typing import TYPE_CHECKING
 from typing import Any
@@ -25,14 +26,20 @@ from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import WARNINGS
 from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.monitor.config import MonitorError
+from seg_uncertainty_ros.monitor.events import Event
+from seg_uncertainty_ros.monitor.events import Model
 from seg_uncertainty_ros.monitor.hysteresis import jumped_back
 from seg_uncertainty_ros.monitor.monitor import Monitor
+from seg_uncertainty_ros.monitor.narrator import Narrator
+from seg_uncertainty_ros.monitor.narrator import PlanesWatch
 from seg_uncertainty_ros.nodes import conversions
 from seg_uncertainty_ros.nodes import diagnostics
+from seg_uncertainty_ros.nodes import journal
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
+from seg_uncertainty_ros.nodes.journal import Journal
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
@@ -197,6 +204,7 @@ PARAMETERS = (
         minimum=0.1,
         maximum=86400.0,
     ),
+    *journal.PARAMETERS,
 )
 
 # Parameters whose name in MonitorConfig also holds the unit.
@@ -211,7 +219,7 @@ def config_from(values: Mapping[str, Any]) -> MonitorConfig:
     changes: dict[str, Any] = {}
     for row in PARAMETERS:
         name, value = row.name, values[row.name]
-        if name == 'bundle':
+        if name == 'bundle' or name.startswith('event_log.'):
             continue
         if name.endswith(('.hold_on', '.hold_off')):
             name = f'{name}_s'
@@ -245,6 +253,9 @@ class MonitorNode(ManagedNode):
         super().__init__('monitor', PARAMETERS, **kwargs)
         self._bundle: Bundle | None = None
         self._monitor: Monitor | None = None
+        self._narrator: Narrator | None = None
+        self._watch = PlanesWatch()
+        self._journal = Journal(self)
         self._assessment: Assessment | None = None
         self._inputs: list[Any] = []
         self._timer: Any = None
@@ -265,7 +276,9 @@ class MonitorNode(ManagedNode):
             )
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.diagnostics = Diagnostics(
-            self, self.resolve_topic_name('segmentation/mask'), {'trust': self._status}
+            self,
+            self.resolve_topic_name('segmentation/mask'),
+            {'trust': self._status, 'event log': self._journal.status},
         )
 
     # Lifecycle
@@ -281,9 +294,17 @@ class MonitorNode(ManagedNode):
         )
         if self._bundle.segments is None:
             self.get_logger().info('the bundle has no meta model: objects have no probability')
+        self._narrator = Narrator(self._monitor, Model.of(self._bundle))
+        self._journal.open(self.parameters.values)
 
     def activate(self) -> None:
         """Listen to the planes."""
+        reference = self._bundle.reference
+        self._journal.write(
+            self._narrator.started(
+                self.parameters.values, reference.describe() if reference else 'none'
+            )
+        )
         self._start_anew()
         # Whoever publishes what is optional makes it for this subscription only.
         names = [*PLANES]
@@ -319,6 +340,7 @@ class MonitorNode(ManagedNode):
         self._inputs = []
         if self._timer is not None:
             self.destroy_timer(self._timer)
+            self._tell_of_end()
         if self._jumps is not None:
             self._jumps.unregister()
         self._timer = self._jumps = None
@@ -326,7 +348,8 @@ class MonitorNode(ManagedNode):
 
     def clean_up(self) -> None:
         """Forget the bundle and every warning."""
-        self._bundle = self._monitor = self._assessment = None
+        self._journal.close()
+        self._bundle = self._monitor = self._narrator = self._assessment = None
 
     def refuse(self, values: Mapping[str, Any], changed: frozenset[str]) -> str:
         """Refuse thresholds that contradict each other or the bundle."""
@@ -345,6 +368,8 @@ class MonitorNode(ManagedNode):
         """Take new thresholds while running; warnings keep their state."""
         if self._monitor is not None:
             self._monitor.configure(config_from(values))
+            changes = {name: values[name] for name in sorted(changed)}
+            self._journal.write(self._narrator.reconfigured(changes))
 
     def _create_monitor(self, values: Mapping[str, Any]) -> Monitor:
         return Monitor.of(self._bundle, config_from(values))
@@ -374,6 +399,8 @@ class MonitorNode(ManagedNode):
 
     def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
         if jumped_back(self._last_stamp_ns, stamp_ns):
+            back_s = (self._last_stamp_ns - stamp_ns) * 1e-9
+            self._journal.write(Event('time_jumped', f'stamps went back by {back_s:.3f} s'))
             self._start_anew()
         self._last_stamp_ns = stamp_ns
         # Clocks of camera and host differ by a little; by more, the latency says nothing.
@@ -401,14 +428,22 @@ class MonitorNode(ManagedNode):
         # A simulated clock stands at 0 until its first message.
         if self._monitor is not None and (now_ns := self._now_ns()):
             self._tell(self._monitor.tick(now_ns), None)
+        self._journal.write(
+            *self._watch.update(
+                self._stamps.incomplete,
+                self._complaints.count,
+                self._complaints.last,
+                time.monotonic_ns(),
+            )
+        )
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
     def _on_time_jump(self, jump: TimeJump) -> None:
-        self.get_logger().info(
-            f'time jumped by {jump.delta.nanoseconds * 1e-9:.3f} s: starting anew'
-        )
+        text = f'time jumped by {jump.delta.nanoseconds * 1e-9:.3f} s: starting anew'
+        self.get_logger().info(text)
+        self._journal.write(Event('time_jumped', text))
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -467,6 +502,41 @@ class MonitorNode(ManagedNode):
             self._state.publish(String(data=json.dumps(assessment.to_dict())))
         if changed:
             self.diagnostics.publish()
+        if self._journal.is_open:
+            self._journal.write(
+                *self._narrator.tell(
+                    assessment,
+                    None if header is None else header.frame_id,
+                    lambda: self._listeners(after_frame=header is not None),
+                )
+            )
+
+    def _listeners(self, *, after_frame: bool) -> dict[str, int]:
+        """Return the topics that told of a change, with their subscribers."""
+        found = {
+            self._state.topic_name: self._state.get_subscription_count(),
+            '/diagnostics': self.count_subscribers('/diagnostics'),
+        }
+        # The others are published while somebody listens, and after images only.
+        for publisher in (self._ood_area, self._domain_shift, self._regions):
+            if after_frame and publisher is not None and publisher.get_subscription_count():
+                found[publisher.topic_name] = publisher.get_subscription_count()
+        return found
+
+    def _tell_of_end(self) -> None:
+        active = self._assessment.warnings if self._assessment else ()
+        names = ', '.join(warning.name for warning in active)
+        self._journal.write(
+            Event(
+                'stopped',
+                f'judges no longer; raised: {names or "nothing"}',
+                details={
+                    'judged': self._judged,
+                    'incomplete': self._stamps.incomplete,
+                    'rejected': self._complaints.count,
+                },
+            )
+        )
 
     def _publish_number(self, publisher: Publisher, value: float | None) -> None:
         if value is not None and publisher.get_subscription_count():
