@@ -4,38 +4,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rosbags.rosbag2 import Reader
-
+from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.recordings.errors import SourceError
 from seg_uncertainty_ros.recordings.errors import one_line
-from seg_uncertainty_ros.recordings.folders import natural_order
+from seg_uncertainty_ros.recordings.index import NoIndexError
+from seg_uncertainty_ros.recordings.index import bag_files
+from seg_uncertainty_ros.recordings.index import indexed_topics
+from seg_uncertainty_ros.recordings.index import salvaged_topics
 from seg_uncertainty_ros.recordings.messages import IMAGE_TYPES
 from seg_uncertainty_ros.recordings.messages import decode_frame
-from seg_uncertainty_ros.recordings.salvage import Record
 from seg_uncertainty_ros.recordings.salvage import salvage
 from seg_uncertainty_ros.recordings.salvage import uncompressed
-from seg_uncertainty_ros.recordings.source import STORAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Iterator
     from pathlib import Path
 
     from seg_uncertainty_ros.frames import Frame
-
-
-@dataclass
-class Topic:
-    """What a bag says about one of its topics."""
-
-    name: str
-    msgtype: str
-    count: int = 0
-    start_ns: int = 2**63 - 1
-    end_ns: int = 0
+    from seg_uncertainty_ros.recordings.index import Topic
+    from seg_uncertainty_ros.recordings.salvage import Record
 
 
 class BagSource:
@@ -53,13 +42,10 @@ class BagSource:
         self._path = path
         self._fault = ''
         try:
-            if path.is_dir() and not (path / 'metadata.yaml').exists():
-                msg = 'metadata.yaml is missing'
-                raise FileNotFoundError(msg)
-            topics = _indexed_topics(path)
-        except Exception as error:
+            topics = indexed_topics(path)
+        except NoIndexError as error:
             self._fault = one_line(error)
-            topics = _salvaged_topics(bag_files(path))
+            topics = salvaged_topics(bag_files(path))
         found = self._choose(topics, topic)
         self.topic = found.name
         self.frame_count: int | None = found.count
@@ -96,7 +82,7 @@ class BagSource:
         for index, record in enumerate(self._records(faults)):
             try:
                 frame = decode_frame(uncompressed(record.data), record.msgtype, record.time_ns)
-            except Exception as error:
+            except SegUncertaintyError as error:
                 seconds = record.time_ns / 1e9
                 self.skipped.append(f'message {index} at {seconds:.3f} s: {one_line(error)}')
                 continue
@@ -118,70 +104,16 @@ class BagSource:
 
     def _records(self, faults: list[str]) -> Iterator[Record]:
         """Yield the topic's messages; ``faults`` is not empty afterwards if the bag is damaged."""
-        last_ns = -1
         count = 0
-        fault = self._fault
-        if not fault:
-            records = _indexed_records(self._path, self.topic)
-            while True:
-                try:
-                    record = next(records, None)
-                except Exception as error:
-                    fault = one_line(error)
-                    break
-                if record is None:
-                    if count < self.frame_count:
-                        faults.append(f'{count} of {self.frame_count} messages were found')
-                    return
-                last_ns = record.time_ns
+        for record in salvage(bag_files(self._path), faults, self.topic):
+            if record.msgtype in IMAGE_TYPES:
                 count += 1
                 yield record
-        for record in salvage(bag_files(self._path), faults):
-            if record.topic == self.topic and record.time_ns > last_ns:
-                yield record
-        if not faults:
-            faults.append(fault)
+        if self._fault and not faults:
+            faults.append(self._fault)
+        if not faults and count < self.frame_count:
+            faults.append(f'{count} of {self.frame_count} messages were found')
 
     def stem(self, index: int) -> str:
         """Return the index with six digits."""
         return f'{index:06d}'
-
-
-def bag_files(path: Path) -> list[Path]:
-    """Return the storage files of a bag, in the order of their numbers."""
-    if path.is_file():
-        return [path]
-    return sorted(
-        (x for x in path.iterdir() if x.name.endswith(STORAGE_SUFFIXES)), key=natural_order
-    )
-
-
-def _indexed_topics(path: Path) -> list[Topic]:
-    with Reader(path) as reader:
-        return _merged(
-            Topic(x.topic, x.msgtype, x.msgcount, reader.start_time, reader.end_time - 1)
-            for x in reader.connections
-        )
-
-
-def _salvaged_topics(files: list[Path]) -> list[Topic]:
-    return _merged(Topic(x.topic, x.msgtype, 1, x.time_ns, x.time_ns) for x in salvage(files, []))
-
-
-def _merged(parts: Iterable[Topic]) -> list[Topic]:
-    topics: dict[tuple[str, str], Topic] = {}
-    for part in parts:
-        whole = topics.setdefault((part.name, part.msgtype), Topic(part.name, part.msgtype))
-        whole.count += part.count
-        whole.start_ns = min(whole.start_ns, part.start_ns)
-        whole.end_ns = max(whole.end_ns, part.end_ns)
-    return list(topics.values())
-
-
-def _indexed_records(path: Path, topic: str) -> Iterator[Record]:
-    with Reader(path) as reader:
-        connections = [
-            x for x in reader.connections if x.topic == topic and x.msgtype in IMAGE_TYPES
-        ]
-        for connection, time_ns, data in reader.messages(connections):
-            yield Record(topic, connection.msgtype, time_ns, data)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from rosbags.typesys import Stores
 from rosbags.typesys import get_typestore
 
+from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.encodings import decode_compressed
 from seg_uncertainty_ros.encodings import decode_message
 from seg_uncertainty_ros.frames import Frame
+from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -32,9 +34,13 @@ def decode_frame(data: bytes, msgtype: str, received_ns: int) -> Frame:
     """Return the frame of a serialized Image or CompressedImage.
 
     Its stamp is the header's, or ``received_ns`` where the driver left that zero. Raises
-    FrameError, or what rosbags raises on bytes that are no such message.
+    FrameError.
     """
-    message = typestore().deserialize_cdr(data, msgtype)
+    try:
+        message = typestore().deserialize_cdr(data, msgtype)
+    except Exception as error:  # whatever the code that rosbags generates comes upon
+        msg = f'{len(data)} bytes are no {msgtype}: {type(error).__name__} {one_line(error)}'
+        raise FrameError(msg) from None
     if msgtype == IMAGE:
         image = decode_message(message)
     else:
