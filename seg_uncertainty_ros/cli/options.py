@@ -127,7 +127,8 @@ def check(
 
 def spread(source: Source) -> Iterator[Frame]:
     """Return about ``CALIBRATION_FRAMES`` frames from the whole of a recording."""
-    step = max(1, (source.frame_count or 0) // CALIBRATION_FRAMES)
+    count = source.frame_count or sum(1 for _ in source)  # some videos do not say
+    step = max(1, count // CALIBRATION_FRAMES)
     return islice(source, 0, None, step)
 
 
