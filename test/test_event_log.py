@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from seg_uncertainty_ros.cli import main
 from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import WARNINGS
 from seg_uncertainty_ros.monitor.config import MonitorConfig
@@ -394,3 +395,36 @@ def test_logs_of_several_nodes_are_merged_by_time(tmp_path):
         clock.count = 0
     nodes = [each['origin']['node'] for each in read_events(tmp_path).events]
     assert sorted(nodes) == ['/front', '/front', '/rear', '/rear']
+
+
+def test_the_command_prints_filters_and_checks(tmp_path, bundle, capsys):
+    drive = Drive(bundle)
+    log = open_log(tmp_path)
+    for unknown in (0, 40, 0, 0, 50, 0):
+        for each in drive.show(unknown=unknown):
+            log.write(each)
+    log.write(event('words \x1b[2J of a node', 'time_jumped'))
+    log.close()
+    assert main(['events', str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    begin, end, *_, last = shown.out.splitlines()
+    assert begin.startswith('2023-11-14T22:13:21.000  /front/monitor')
+    assert '/ 0.05      unknown object: ' in begin
+    assert 'begin' in begin
+    assert 'end' in end
+    assert last.endswith('words \\x1b[2J of a node')
+    assert shown.err == '5 of 5 events\n'
+    assert main(['events', str(tmp_path), '--kind', 'begin', '--json', '--check']) == 0
+    kinds = [json.loads(line)['kind'] for line in capsys.readouterr().out.splitlines()]
+    assert kinds == ['begin', 'begin']
+    since = ['--since', '2023-11-14T22:13:23', '--until', '2023-11-14T23:13:24+01:00']
+    assert main(['events', str(tmp_path), '--warning', 'ood_area', *since]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    (path,) = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b''.join(lines[:1] + lines[2:]) + b'{"torn')
+    assert main(['events', str(tmp_path)]) == 0
+    assert main(['events', str(tmp_path), '--check']) == 1
+    said = capsys.readouterr().err
+    assert 'front.monitor.000001.jsonl:2: number 3, expected 2' in said
+    assert 'front.monitor.000001.jsonl:5: torn by a crash, skipped' in said

@@ -13,6 +13,7 @@ from seg_uncertainty_ros.cli import calibrate
 from seg_uncertainty_ros.cli import calibrate_scores
 from seg_uncertainty_ros.cli import demo
 from seg_uncertainty_ros.cli import evaluate
+from seg_uncertainty_ros.cli import events
 from seg_uncertainty_ros.cli import fit_novelty
 from seg_uncertainty_ros.cli import fit_segments
 from seg_uncertainty_ros.cli import import_onnx
@@ -67,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         build_engine,
         quantize,
         import_onnx,
+        events,
     ):
         module.add_parsers(commands)
     return root
