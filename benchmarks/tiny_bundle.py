@@ -34,7 +34,10 @@ SOFTNESS = 0.02
 
 
 def make_bundle(folder, drives):
-    """Write the bundle to an empty folder; its reference is fitted to drives (lists of Frame)."""
+    """Write the bundle to an empty folder.
+
+    Its reference is fitted to drives (lists of Frame); without one it has none, nor a meta model.
+    """
     base = Bundle.load(default_bundle_path())
     _write_graph(folder / GRAPH, base.classes)
     (folder / MODEL_CARD).write_text('# Nearest class colour\n', encoding='utf-8')
@@ -47,10 +50,12 @@ def make_bundle(folder, drives):
         scores=tuple(ScoreInfo(name, name, (0.0, 0.5, 1.0)) for name in SCORES),
         default_score=SCORES[0],
         reference=None,
-        segments=_meta_model(base.classes),
+        segments=_meta_model(base.classes) if drives else None,
         provenance={},
         novelty=None,
     ).write()
+    if not drives:
+        return bundle
     pipeline = Pipeline(bundle, threads=1)
     observed = [observe_drive(pipeline, 'drive', frames).frames for frames in drives]
     return replace(bundle, reference=fit_shift_reference({'drives': observed}).reference).write()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-SHARED_MEMORY = '/dev/shm/'
+SHARED_MEMORY = re.compile(r'/dev/shm/(?:sem\.)?fast\S+(?=$)', re.MULTILINE)
 TICK_S = 1.0 / os.sysconf('SC_CLK_TCK')
 RESAMPLES = 999
 
@@ -20,13 +21,13 @@ RESAMPLES = 999
 class Sample:
     """A process after ``frames`` frames; memory in MiB.
 
-    uss: what only this process has, rss: all that is resident, pss: with its share of what others
-    have too. shm: its files in /dev/shm. cpu_s: processor time, threads that have ended included;
-    waited_s: how long its present threads were ready and had no core.
+    heap: anonymous pages, which no other process has; pss: all, with its share of what others have
+    too; rss: all that is resident; shm: what it maps of Fast DDS's files in /dev/shm. cpu_s:
+    processor time; waited_s: how long its threads, taken together, were ready and had no core.
     """
 
     frames: int
-    uss: float
+    heap: float
     pss: float
     rss: float
     shm: float
@@ -37,13 +38,14 @@ class Sample:
 
 
 class Watched:
-    """A process and its samples; ``shared`` collects the names of its files in /dev/shm."""
+    """A process and its samples; ``shared``: names of all that it had mapped of /dev/shm."""
 
     def __init__(self, name, pid):
         self.name = name
         self.pid = pid
         self.samples = []
         self.shared = set()
+        self._waited = {}
 
     def sample(self, frames):
         """Take a sample; nothing where the process has ended."""
@@ -53,23 +55,24 @@ class Watched:
             maps = (folder / 'maps').read_text('utf-8')
             descriptors = sum(1 for _ in (folder / 'fd').iterdir())
             cpu_s = _cpu_s(folder)
-            tasks = [_waited_s(task) for task in (folder / 'task').iterdir()]
+            tasks = list((folder / 'task').iterdir())
+            # Threads that have ended are missing in the next sum.
+            self._waited |= {task.name: _waited_s(task) for task in tasks}
         except (FileNotFoundError, ProcessLookupError):
             return
-        files = set(re.findall(rf'{SHARED_MEMORY}\S+(?=$)', maps, re.MULTILINE))
+        files = set(SHARED_MEMORY.findall(maps))
         self.shared |= files
-        private = rollup['Private_Clean'] + rollup['Private_Dirty']
         self.samples.append(
             Sample(
                 frames,
-                private / 1024,
+                rollup['Anonymous'] / 1024,
                 rollup['Pss'] / 1024,
                 rollup['Rss'] / 1024,
                 sum(map(_allocated, files)) / 2**20,
                 descriptors,
                 len(tasks),
                 cpu_s,
-                sum(tasks),
+                sum(self._waited.values()),
             )
         )
 
@@ -92,7 +95,7 @@ def _cpu_s(folder):
 def _waited_s(task):
     try:
         return int((task / 'schedstat').read_text('utf-8').split()[1]) * 1e-9
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return 0.0
 
 
@@ -103,14 +106,25 @@ def _allocated(name):
         return 0
 
 
+def unused(names):
+    """Return those files of /dev/shm that are there and that no process has mapped."""
+    used = set()
+    for maps in Path('/proc').glob('[0-9]*/maps'):
+        with contextlib.suppress(OSError):
+            used |= set(SHARED_MEMORY.findall(maps.read_text('utf-8', errors='replace')))
+    return sorted(name for name in names if name not in used and Path(name).exists())
+
+
 def slope(x, y, seed=0):
-    """Return the slope of y over x (increasing), and the ends of its 95 % interval.
+    """Return the slope of y over x (which does not fall), and the ends of its 95 % interval.
 
     Theil-Sen: the median of the slopes of all pairs, which single jumps do not move. The interval
     is a bootstrap of the steps between neighbouring samples, in blocks of a tenth of them: memory
     of a process wanders, and a bootstrap of its values would take any walk for a trend.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
+    new = np.concatenate([[True], np.diff(x) > 0])
+    x, y = x[new], y[new]
     first, second = np.triu_indices(len(x), 1)
     apart = x[second] - x[first]
 
