@@ -42,7 +42,7 @@ ERROR = DiagnosticStatus.ERROR
 STALE = DiagnosticStatus.STALE
 
 PERIOD_S = 1.0
-# What gets worse is said at the next of these moments, not at the next beat.
+# What changes is said at the next of these moments, not at the next beat.
 LOOK_S = 0.2
 # How long a fault that lasted for one image is shown: people and recorders look once a second.
 SHOWN_S = 2.0
@@ -62,7 +62,7 @@ class Status:
 class Diagnostics:
     """Publishes the statuses of a node's tasks on ``/diagnostics``.
 
-    Once a second, and within ``LOOK_S`` where one gets worse or another fault takes its place.
+    Once a second, and within ``LOOK_S`` where one changes by more than numbers.
     ``tasks`` maps a task's name to a function that returns its status; the published name is
     ``<node>: <task>`` with the namespace in front of the node where there is one. The task
     ``process`` comes by itself. The functions run in the executor's thread, more often than
@@ -89,12 +89,11 @@ class Diagnostics:
         statuses = self._statuses()
         beat = self._looks % round(PERIOD_S / LOOK_S) == 0
         self._looks += 1
-        if beat or any(self._is_worse(task, status) for task, status in statuses.items()):
+        if beat or any(self._is_new(task, status) for task, status in statuses.items()):
             self._publish(statuses)
 
-    def _is_worse(self, task: str, status: Status) -> bool:
-        level, kind = self._said.get(task, (OK, ''))
-        return status.level > level or (status.level > OK and kind_of(status.message) != kind)
+    def _is_new(self, task: str, status: Status) -> bool:
+        return self._said.get(task) != (status.level, kind_of(status.message))
 
     def _statuses(self) -> dict[str, Status]:
         return {task: self._status(task, function) for task, function in self._tasks.items()}
@@ -197,7 +196,9 @@ class Window:
 
 
 class Rate:
-    """How often something happened a second, over the last few of its moments (s)."""
+    """How often something happened a second, over its moments (s) of the last ``WINDOW_S``."""
+
+    WINDOW_S = 5.0
 
     def __init__(self, size: int = 60) -> None:
         self._moments: deque[float] = deque(maxlen=size)
@@ -209,6 +210,8 @@ class Rate:
     def value(self, now: float) -> float:
         """Return events a second; 0 once nothing came for a while."""
         moments = list(self._moments)
+        recent = [moment for moment in moments if now - moment <= self.WINDOW_S]
+        moments = recent if len(recent) > 1 else moments[-2:]
         if len(moments) < 2 or moments[-1] <= moments[0]:
             return 0.0
         pause = (moments[-1] - moments[0]) / (len(moments) - 1)

@@ -224,6 +224,16 @@ def test_rate_falls_to_nothing_in_silence():
     assert rate.value(4.0) == 0.0
 
 
+def test_rate_forgets_what_was_long_ago():
+    rate = Rate()
+    for moment in (0.0, 100.0, 105.0):
+        rate.add(moment)
+    assert rate.value(106.0) == pytest.approx(0.2)
+    for moment in 110.0 + np.arange(20) * 0.1:
+        rate.add(moment)
+    assert rate.value(112.0) == pytest.approx(10.0)
+
+
 @pytest.mark.parametrize(
     ('stamps', 'missing'),
     [
@@ -240,6 +250,36 @@ def test_missing_frames_by_their_stamps(stamps, missing):
     for stamp in stamps:
         gaps.add(round(stamp * 1e8))
     assert gaps.missing == missing
+
+
+@pytest.mark.parametrize(
+    ('second', 'kind', 'said'),
+    [
+        (10.0, 'still', 'stands still at 10.000 s'),
+        (9.5, 'back', 'went back by 0.500 s'),
+        (3610.0, 'jump', 'jumped on by 3600.000 s'),
+        (0.0, 'zero', 'is zero'),
+        (10.1, None, ''),
+    ],
+)
+def test_says_what_is_wrong_with_a_stamp(second, kind, said):
+    stamps = Stamps()
+    for earlier in range(7):
+        assert stamps.add(10**9 * (4 + earlier)) == ''
+    fault = stamps.add(round(second * 1e9))
+    assert said in fault
+    assert bool(fault) == bool(kind)
+    assert dict(stamps.faults) == ({kind: 1} if kind else {})
+
+
+def test_a_fault_is_shown_for_a_while_in_its_newest_words():
+    recent = Recent()
+    recent.add('step: 7', 0.0)
+    recent.add('height: 0', 0.5)
+    recent.add('step: 8', 1.0)
+    assert recent.texts(1.5) == ['step: 8', 'height: 0']
+    assert recent.texts(2.9) == ['step: 8']
+    assert recent.texts(3.1) == []
 
 
 def test_a_pause_is_no_gap_between_stamps():
