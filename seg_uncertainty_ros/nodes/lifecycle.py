@@ -4,25 +4,44 @@
 
 from __future__ import annotations
 
+import time
 import traceback
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
+from rclpy.event_handler import UnsupportedEventTypeError
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.nodes import diagnostics
+from seg_uncertainty_ros.nodes.bundle_files import BundleFiles
+from seg_uncertainty_ros.nodes.diagnostics import Complaints
+from seg_uncertainty_ros.nodes.diagnostics import Recent
+from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import Parameters
+from seg_uncertainty_ros.nodes.peers import ENDED
+from seg_uncertainty_ros.nodes.peers import Peers
+from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
+    from collections.abc import Iterator
     from collections.abc import Mapping
 
     from lifecycle_msgs.srv import ChangeState
     from rclpy.lifecycle import LifecycleState
+    from rclpy.publisher import Publisher
+    from rclpy.subscription import Subscription
+
+    from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 
 AUTOSTART = Parameter(
     'autostart',
@@ -32,18 +51,39 @@ AUTOSTART = Parameter(
 )
 
 
+# How long the end of a process waits until its last words are read (s).
+GOODBYE_S = 0.5
+
+
+class QosError(SegUncertaintyError):
+    """A topic cannot be made with the settings that ``qos_overrides`` ask for."""
+
+
 class ManagedNode(LifecycleNode):
     """Base of our lifecycle nodes; a subclass fills in ``configure`` ... ``clean_up``.
 
     These hooks return nothing. A ``SegUncertaintyError`` from one is logged as one line, kept in
     ``problem`` and fails the transition: the node stays where it was. ``clean_up`` must accept
     a node that is half configured, ``deactivate`` one that is half active.
+
+    ``peers``: our nodes in the same namespace that are missed when they fall silent.
+    The subclass makes ``diagnostics``, with ``node_status`` as the task ``node``.
     """
 
-    def __init__(self, name: str, table: Iterable[Parameter], **kwargs: Any) -> None:
+    diagnostics: Diagnostics
+
+    def __init__(
+        self, name: str, table: Iterable[Parameter], *, peers: Iterable[str] = (), **kwargs: Any
+    ) -> None:
         super().__init__(name, **kwargs)
         self.problem = ''
         self.parameters = Parameters(self, self, (AUTOSTART, *table))
+        self.peers = Peers(self, peers)
+        self._bundle_files: BundleFiles | None = None
+        self._recent = Recent()
+        self._refused = Complaints(self.get_logger().error)
+        self._failures = Complaints(self.get_logger().error)
+        self._ended = False
 
     @property
     def state(self) -> str:
@@ -65,6 +105,71 @@ class ManagedNode(LifecycleNode):
         if self.state == 'active':
             self._attempt('deactivate', self.deactivate)
         self._attempt('clean up', self.clean_up)
+
+    def say_goodbye(self) -> None:
+        """Tell the peers that the node ends because it was meant to."""
+        self._ended = True
+        self.diagnostics.publish()
+        self.diagnostics.flush(GOODBYE_S)
+
+    def fail(self, error: Exception) -> None:
+        """Report that a callback in this process failed, by our mistake; the node goes on."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f'{type(error).__name__}: {one_line(error)}, in {place.name}, line {place.lineno}'
+        self._failures.add(text)
+        self._recent.add(text, time.monotonic())
+        self.get_logger().debug(''.join(traceback.format_exception(error)))
+
+    def load_bundle(self, path: Path | str) -> Bundle:
+        """Load a bundle and watch its files; raises ``BundleError``."""
+        self._bundle_files = BundleFiles(Path(path))
+        return Bundle.load(path)
+
+    def node_status(self) -> Status:
+        """Return what is to be said of the node whatever it works on."""
+        changes = self._bundle_files.changes() if self._bundle_files else ''
+        values = {
+            'state': self.state,
+            'bundle_on_disk': changes or ('as loaded' if self._bundle_files else 'none loaded'),
+            'refused_transitions': self._refused.count,
+            'last_refused_transition': self._refused.last or 'none',
+            'failures': self._failures.count,
+            'last_failure': self._failures.last or 'none',
+            **self.peers.describe(),
+        }
+        if self._ended:
+            return Status(diagnostics.OK, ENDED, values)
+        faults = [f'{name} says nothing: did its process die?' for name in self.peers.silent]
+        faults += self._recent.texts(time.monotonic())
+        if faults:
+            return Status(diagnostics.ERROR, '; '.join(faults), values)
+        if changes:
+            text = f'{changes}; what was loaded is used until the next configure'
+            return Status(diagnostics.WARN, text, values)
+        return Status(diagnostics.OK, self.state, values)
+
+    # Topics
+
+    def create_publisher(self, kind: type, topic: str, *args: Any, **kwargs: Any) -> Publisher:
+        """Create as ``Node`` does; raise ``QosError`` with the topic's name."""
+        with naming(topic):
+            return super().create_publisher(kind, topic, *args, **kwargs)
+
+    def create_lifecycle_publisher(
+        self, kind: type, topic: str, *args: Any, **kwargs: Any
+    ) -> Publisher:
+        """Create as ``LifecycleNode`` does; raise ``QosError`` with the topic's name."""
+        with naming(topic):
+            return super().create_lifecycle_publisher(kind, topic, *args, **kwargs)
+
+    def create_subscription(
+        self, kind: type, topic: str, *args: Any, **kwargs: Any
+    ) -> Subscription:
+        """Create as ``Node`` does; raise ``QosError`` with the topic's name."""
+        with naming(topic):
+            return super().create_subscription(kind, topic, *args, **kwargs)
+
+    # Hooks
 
     def configure(self) -> None:
         """Acquire what the node works with."""
@@ -94,7 +199,7 @@ class ManagedNode(LifecycleNode):
         result = self._attempt('configure', self.configure)
         if result == TransitionCallbackReturn.SUCCESS:
             return super().on_configure(state)
-        self._attempt('clean up', self.clean_up, forget=False)
+        self._clean_up(forget=False)
         return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -115,7 +220,7 @@ class ManagedNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run ``clean_up``."""
         super().on_cleanup(state)
-        return self._attempt('clean up', self.clean_up)
+        return self._clean_up()
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and release everything; the process lives on, finalized."""
@@ -128,7 +233,11 @@ class ManagedNode(LifecycleNode):
         if state.label == 'active':
             self._attempt('deactivate', self.deactivate, forget=False)
             super().on_deactivate(state)
-        return self._attempt('clean up', self.clean_up, forget=False)
+        return self._clean_up(forget=False)
+
+    def _clean_up(self, *, forget: bool = True) -> TransitionCallbackReturn:
+        self._bundle_files = None
+        return self._attempt('clean up', self.clean_up, forget=forget)
 
     def _attempt(
         self, what: str, hook: Callable[[], None], *, forget: bool = True
@@ -162,10 +271,12 @@ class ManagedNode(LifecycleNode):
         else:
             possible = wanted.id in [id_ for id_, _ in offered]
         if not possible:
-            self.get_logger().error(
+            text = (
                 f'transition {wanted.label or wanted.id} is not possible in state {self.state}; '
                 f'possible: {", ".join(label for _, label in offered) or "none"}'
             )
+            self._refused.add(text)
+            self._recent.add(text, time.monotonic())
             response.success = False
             return response
         return super()._LifecycleNodeMixin__on_change_state(request, response)
@@ -174,3 +285,15 @@ class ManagedNode(LifecycleNode):
 def overridable() -> QoSOverridingOptions:
     """Return the option that lets ``qos_overrides`` set history, depth and reliability."""
     return QoSOverridingOptions.with_default_policies()
+
+
+@contextmanager
+def naming(topic: str) -> Iterator[None]:
+    """Say which topic it is that ROS refuses to make; raises ``QosError``."""
+    try:
+        yield
+    except UnsupportedEventTypeError:
+        raise
+    except (RuntimeError, ParameterException) as error:
+        msg = f'topic {topic}: {one_line(error)}'
+        raise QosError(msg) from error

@@ -19,7 +19,6 @@ from std_msgs.msg import Float32
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.monitor.assessment import Observation
@@ -37,6 +36,7 @@ from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes import journal
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
+from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
 from seg_uncertainty_ros.nodes.journal import Journal
@@ -44,6 +44,7 @@ from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.running import exit_with
+from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from rclpy.publisher import Publisher
     from std_msgs.msg import Header
 
+    from seg_uncertainty_ros.bundle import Bundle
     from seg_uncertainty_ros.monitor.assessment import Assessment
 
 try:
@@ -61,6 +63,7 @@ try:
 except ImportError:
     Detection2DArray = None
 
+SEGMENTATION = 'segmentation'
 PLANES = ('mask', 'confidence', 'anomaly', 'embedding')
 DISPERSION = 'dispersion'
 IMAGE_STATISTICS = 'image_statistics'
@@ -250,7 +253,7 @@ class MonitorNode(ManagedNode):
     """Feeds ``Monitor`` with what ``segmentation`` publishes and tells what it says."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__('monitor', PARAMETERS, **kwargs)
+        super().__init__('monitor', PARAMETERS, peers=(SEGMENTATION,), **kwargs)
         self._bundle: Bundle | None = None
         self._monitor: Monitor | None = None
         self._narrator: Narrator | None = None
@@ -264,7 +267,7 @@ class MonitorNode(ManagedNode):
         self._stamps = ExactStamps(PLANES, optional=(DISPERSION, IMAGE_STATISTICS))
         self._judged = self._with_probability = self._with_image = 0
         self._latency_judged = False
-        self._reported = 0
+        self._rejections = Recent()
         self._complaints = Complaints(self.get_logger().error)
         self._ood_area = self._output(Float32, 'ood_area')
         self._domain_shift = self._output(Float32, 'domain_shift')
@@ -278,14 +281,18 @@ class MonitorNode(ManagedNode):
         self.diagnostics = Diagnostics(
             self,
             self.resolve_topic_name('segmentation/mask'),
-            {'trust': self._status, 'event log': self._journal.status},
+            {
+                'trust': self._status,
+                'event log': self._journal.status,
+                'node': self.node_status,
+            },
         )
 
     # Lifecycle
 
     def configure(self) -> None:
         """Load the bundle and take the thresholds."""
-        self._bundle = Bundle.load(self.parameters['bundle'] or default_bundle_path())
+        self._bundle = self.load_bundle(self.parameters['bundle'] or default_bundle_path())
         self._monitor = self._create_monitor(self.parameters.values)
         overridden = ', '.join(self._monitor.config.overridden) or 'none'
         self.get_logger().info(
@@ -387,15 +394,19 @@ class MonitorNode(ManagedNode):
         try:
             assessment = self._judge(stamp_ns, planes)
         except SegUncertaintyError as error:
-            self._complaints.add(f'planes rejected: {error}')
+            self._reject(f'planes rejected: {error}')
         except Exception as error:
-            self._complaints.add(f'planes failed: {type(error).__name__}: {error}')
+            self._reject(f'planes failed: {type(error).__name__}: {one_line(error)}')
             self.get_logger().debug(traceback.format_exc())
         else:
             self._judged += 1
             self._with_probability += DISPERSION in planes
             self._with_image += IMAGE_STATISTICS in planes
             self._tell(assessment, planes['mask'].header)
+
+    def _reject(self, text: str) -> None:
+        self._complaints.add(text)
+        self._rejections.add(text, time.monotonic())
 
     def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
         if jumped_back(self._last_stamp_ns, stamp_ns):
@@ -608,10 +619,12 @@ class MonitorNode(ManagedNode):
             return diagnostics.OK, self.state
         if self._assessment is None:
             return diagnostics.STALE, 'no time yet: is /clock published?'
-        new, self._reported = self._complaints.count - self._reported, self._complaints.count
-        if new:
-            return diagnostics.ERROR, self._complaints.last
-        return _LEVELS[self._assessment.state], self._assessment.message
+        if rejections := self._rejections.texts(time.monotonic()):
+            return diagnostics.ERROR, '; '.join(rejections)
+        message = self._assessment.message
+        if self._assessment.state == 'STALE':
+            message += f'; {SEGMENTATION}: {self.peers.describe()[SEGMENTATION]}'
+        return _LEVELS[self._assessment.state], message
 
 
 def _number(value: float | None) -> str:

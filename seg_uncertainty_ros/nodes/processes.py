@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PATIENCE_S = 10.0
+# The others go on until they are told to stop.
+ENDING = ('replay',)
 
 
 class ProcessError(SegUncertaintyError):
@@ -35,11 +37,12 @@ class NodeProcess:
     log: Path
 
     def check(self) -> None:
-        """Raise ProcessError if the node has ended with an error."""
-        if self.process.poll():
+        """Raise ProcessError if the node has ended, with an error or though it should go on."""
+        status = self.process.poll()
+        if status or (status == 0 and self.name not in ENDING):
             lines = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
             said = ' | '.join(lines[-3:]) or 'nothing'
-            msg = f'node {self.name} ended with {self.process.returncode}, its last words: {said}'
+            msg = f'node {self.name} ended with {status}, its last words: {said}'
             raise ProcessError(msg)
 
 
@@ -66,7 +69,7 @@ class NodeProcesses:
         return self._running[-1]
 
     def check(self) -> None:
-        """Raise ProcessError if any node has ended with an error."""
+        """Raise ProcessError if any node has ended that should go on, or with an error."""
         for node in self._running:
             node.check()
 

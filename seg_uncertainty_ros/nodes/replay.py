@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from threading import Event
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Rate
 from seg_uncertainty_ros.nodes.diagnostics import Status
+from seg_uncertainty_ros.nodes.lifecycle import naming
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import ParameterError
@@ -131,12 +133,13 @@ class ReplayNode(Node):
         if self._compressed:
             topic = f'{topic.removesuffix("/compressed")}/compressed'
         # Reliable serves both kinds of subscriber; the depth rides out a short stall of one.
-        self._images = self.create_publisher(
-            CompressedImage if self._compressed else Image,
-            topic,
-            QoSProfile(depth=5),
-            qos_overriding_options=overridable(),
-        )
+        with naming(topic):
+            self._images = self.create_publisher(
+                CompressedImage if self._compressed else Image,
+                topic,
+                QoSProfile(depth=5),
+                qos_overriding_options=overridable(),
+            )
         self._clock_publisher = (
             self.create_publisher(Clock, '/clock', 10) if self.parameters['clock'] else None
         )
@@ -171,6 +174,17 @@ class ReplayNode(Node):
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
+
+    def say_goodbye(self) -> None:
+        """Tell that the recording was stopped; its end has told itself."""
+        if self.exit_status is None:
+            self._state = f'stopped while {self._state}'
+            self.diagnostics.publish()
+
+    def fail(self, error: Exception) -> None:
+        """Report that a callback failed, by our mistake; the recording goes on."""
+        self._level, self._state = diagnostics.ERROR, f'{type(error).__name__}: {error}'
+        self.get_logger().error(f'{self._state}\n{traceback.format_exc()}')
 
     # In the thread
 

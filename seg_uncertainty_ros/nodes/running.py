@@ -5,25 +5,37 @@
 from __future__ import annotations
 
 import faulthandler
+import signal
 import sys
+import time
+from threading import Event
 from typing import TYPE_CHECKING
 from typing import Protocol
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.exceptions import NameValidationException
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
+from rclpy.signals import SignalHandlerOptions
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.nodes import transport
+from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence
 
-# How soon a finished node ends its process (s).
+# How soon a finished node, or a signal, ends the process (s).
 PERIOD_S = 0.2
 EXIT_S = 10.0
+# Rest after a callback that failed, lest one that always fails takes the whole processor.
+REST_S = 0.01
+
+
+class ArgumentsError(SegUncertaintyError):
+    """What follows ``--ros-args`` cannot be used."""
 
 
 class Runnable(Protocol):
@@ -32,31 +44,42 @@ class Runnable(Protocol):
     def start(self) -> None:
         """Begin to work."""
 
+    def fail(self, error: Exception) -> None:
+        """Tell that a callback in this process failed; the process goes on."""
+
     def stop(self) -> None:
         """End every thread and release everything."""
 
+    def say_goodbye(self) -> None:
+        """Tell that the node ends because it was meant to."""
 
-def run(
-    create: Callable[[], Runnable | Sequence[Runnable]], args: Sequence[str] | None = None
-) -> int:
+
+def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
     """Create a node, or several, and spin; return the exit status of the process.
 
     A node may have ``exit_status`` (int or None): as soon as it is an int, the process ends
-    with it.
+    with it. SIGINT and SIGTERM end it too, once the callback that is under way is done; further
+    ones change nothing.
     """
     heap_is_kept = transport.prepare()
-    rclpy.init(args=None if args is None else list(args))
+    freed = transport.remove_leftovers()
+    told_to_stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_stop.set())
     try:
+        _init()
         created = create()
-    except SegUncertaintyError as error:
-        get_logger('seg_uncertainty_ros').fatal(str(error))
+    except (SegUncertaintyError, NameValidationException, ParameterException) as error:
+        get_logger('seg_uncertainty_ros').fatal(one_line(error))
         rclpy.try_shutdown()
         return 1
-    except KeyboardInterrupt:
-        return 0
     nodes = created if isinstance(created, list | tuple) else [created]
     for shortcoming in transport.shortcomings():
         nodes[0].get_logger().warning(shortcoming)
+    if freed:
+        nodes[0].get_logger().info(
+            f'removed {freed / 2**20:.0f} MiB of shared memory that killed processes had left'
+        )
     if not heap_is_kept:
         nodes[0].get_logger().warning(
             'mallopt is not to be had here (no glibc): each image costs fresh pages of memory'
@@ -64,34 +87,53 @@ def run(
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)
-    status = None
     try:
         for node in nodes:
             node.start()
-        while rclpy.ok() and status is None:
-            executor.spin_once(timeout_sec=PERIOD_S)
-            ended = [getattr(node, 'exit_status', None) for node in nodes]
-            status = next((each for each in ended if each is not None), None)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # A signal shuts ROS down in the middle of whatever is going on.
-        if rclpy.ok():
-            raise
+        return _spin(executor, nodes, told_to_stop)
     finally:
+        _end_in_time()
         for node in nodes:
             node.stop()
         executor.shutdown()
         for node in nodes:
+            node.say_goodbye()
             node.destroy_node()
         rclpy.try_shutdown()
-    return status or 0
+
+
+def _init() -> None:
+    try:
+        # Not ROS's handlers of signals: they shut it down in the middle of whatever is going on,
+        # and a node could not even say that it ends.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        msg = f'ROS arguments: {one_line(error)}'
+        raise ArgumentsError(msg) from error
+
+
+def _spin(executor: SingleThreadedExecutor, nodes: Sequence[Runnable], told_to_stop: Event) -> int:
+    while rclpy.ok() and not told_to_stop.is_set():
+        try:
+            executor.spin_once(timeout_sec=PERIOD_S)
+        except Exception as error:
+            for node in nodes:
+                node.fail(error)
+            time.sleep(REST_S)
+        for node in nodes:
+            if (status := getattr(node, 'exit_status', None)) is not None:
+                return status
+    return 0
 
 
 def exit_with(create: Callable[[], Runnable | Sequence[Runnable]]) -> None:
     """Run nodes with the arguments of the command line and exit; for console scripts."""
     status = run(create)
+    _end_in_time()
+    sys.exit(status)
+
+
+def _end_in_time() -> None:
     # Fast DDS waits for its threads while the interpreter ends, now and then for ever, with the
     # interpreter's lock: only a timer in C still ends the process.
     faulthandler.dump_traceback_later(EXIT_S, exit=True)
-    sys.exit(status)

@@ -21,7 +21,6 @@ from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 
-from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.drawing import color_mask
 from seg_uncertainty_ros.drawing import overlay
@@ -144,7 +143,7 @@ class SegmentationNode(ManagedNode):
     """
 
     def __init__(self, *, runtimes: Runtimes | None = None, **kwargs: Any) -> None:
-        super().__init__('segmentation', PARAMETERS, **kwargs)
+        super().__init__('segmentation', PARAMETERS, peers=('monitor',), **kwargs)
         self._runtimes = runtimes or Runtimes()
         self._pipeline: Pipeline | None = None
         self._runtime: Selection | None = None
@@ -186,6 +185,7 @@ class SegmentationNode(ManagedNode):
                 'frames': self._frames_status,
                 'outputs': self._outputs_status,
                 'runtime': self._runtime_status,
+                'node': self.node_status,
             },
         )
 
@@ -194,7 +194,7 @@ class SegmentationNode(ManagedNode):
     def configure(self) -> None:
         """Load the bundle and the graph."""
         path = self.parameters['bundle'] or default_bundle_path()
-        bundle = Bundle.load(path)
+        bundle = self.load_bundle(path)
         engines = self.parameters['engines']
         self._runtime = self._runtimes.open(
             bundle,

@@ -58,9 +58,11 @@ def test_refuses_a_transition_by_its_number_and_says_what_is_possible(
     answer = graph.call(ChangeState, '/segmentation/change_state', request)
     assert not answer.success
     (line,) = error_lines.wait('segmentation')
-    assert line == (
-        'transition 3 is not possible in state unconfigured; possible: configure, shutdown'
-    )
+    text = 'transition 3 is not possible in state unconfigured; possible: configure, shutdown'
+    assert line.startswith(text)
+    status, values = graph.status('segmentation: node', lambda v: v['refused_transitions'] == '1')
+    assert (status.level, status.message) == (b'\x02', text)
+    assert values['last_refused_transition'] == text
 
 
 def test_autostart_can_be_left_to_a_manager(graph, bundle_path):

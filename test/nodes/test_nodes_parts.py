@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,11 +32,12 @@ from seg_uncertainty_ros.nodes import segmentation
 from seg_uncertainty_ros.nodes import transport
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Rate
-from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Stamps
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
+from seg_uncertainty_ros.nodes.processes import NodeProcess
 from seg_uncertainty_ros.nodes.processes import NodeProcesses
+from seg_uncertainty_ros.nodes.processes import ProcessError
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.resources import config_file
 from seg_uncertainty_ros.resources import resource_file
@@ -410,6 +415,23 @@ def test_processes_keep_the_profile_that_the_user_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ('name', 'status', 'wrong'),
+    [('monitor', 0, True), ('monitor', 3, True), ('replay', 0, False), ('replay', 3, True)],
+)
+def test_a_process_that_should_go_on_must_not_end(tmp_path, name, status, wrong):
+    process = subprocess.Popen([sys.executable, '-c', f'raise SystemExit({status})'])
+    process.wait()
+    log = tmp_path / 'log'
+    log.write_text('one\ntwo\n')
+    with (
+        pytest.raises(ProcessError, match=f'{name} ended with {status}, .* one | two')
+        if wrong
+        else nullcontext()
+    ):
+        NodeProcess(name, process, log).check()
+
+
+@pytest.mark.parametrize(
     ('environ', 'free', 'named'),
     [
         ({}, 2**30, 'config/fastdds.xml'),
@@ -419,8 +441,42 @@ def test_processes_keep_the_profile_that_the_user_named(tmp_path, monkeypatch):
     ],
 )
 def test_says_what_transport_lacks(tmp_path, environ, free, named):
-    (line,) = transport.shortcomings(environ, tmp_path, free_bytes=lambda _: free)
+    (line,) = transport.shortcomings(
+        environ, tmp_path, free_bytes=lambda _: free, got_segment=lambda: False
+    )
     assert named in line
+
+
+def test_a_process_that_has_its_shared_memory_lacks_nothing_when_others_fill_the_rest(tmp_path):
+    environ = {'FASTRTPS_DEFAULT_PROFILES_FILE': __file__}
+    options = {'free_bytes': lambda _: 0, 'got_segment': lambda: True}
+    assert transport.shortcomings(environ, tmp_path, **options) == []
+
+
+def leftover(folder, name, seconds=60.0):
+    """Make the two files of a segment as a process makes them, some time ago."""
+    lock = folder / f'{name}_el'
+    (folder / name).write_bytes(bytes(1000))
+    lock.touch()
+    os.utime(lock, (time.time() - seconds,) * 2)
+    return lock
+
+
+def test_shared_memory_of_the_dead_is_removed_and_of_the_living_kept(tmp_path):
+    dead = [leftover(tmp_path, f'{prefix}_{7:016x}') for prefix in ('fastrtps', 'fastdds')]
+    young = leftover(tmp_path, f'fastrtps_{8:016x}', seconds=0.0)
+    alive = leftover(tmp_path, f'fastrtps_{9:016x}')
+    port = leftover(tmp_path, 'fastrtps_port7412')
+    strange = leftover(tmp_path, 'fastrtps_of_mine')
+    with alive.open('rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert transport.remove_leftovers(tmp_path) == 2000
+        assert transport.remove_leftovers(tmp_path) == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    kept = {lock.name for lock in (young, alive, port, strange)}
+    assert left == kept | {name.removesuffix('_el') for name in kept}
+    assert not {lock.name for lock in dead} & left
+    assert transport.remove_leftovers(tmp_path / 'nowhere') == 0
 
 
 def test_other_middleware_needs_no_profile(tmp_path):
