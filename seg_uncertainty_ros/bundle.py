@@ -14,6 +14,7 @@ import shutil
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
+from itertools import islice
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -30,6 +31,9 @@ from seg_uncertainty_ros.segments.meta import MetaModel
 from seg_uncertainty_ros.segments.meta import MetaModelError
 from seg_uncertainty_ros.shift.reference import ShiftReference
 from seg_uncertainty_ros.shift.reference import ShiftReferenceError
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +45,8 @@ REFERENCE = 'reference.npz'
 NOVELTY = 'novelty.onnx'
 MODEL_CARD = 'MODEL_CARD.md'
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_ERRORS = 100
+"""Of which the best is told: a manifest may be wrong in every value."""
 
 
 class BundleError(SegUncertaintyError):
@@ -218,15 +224,16 @@ def _read_manifest(path: Path) -> bytes:
 def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
     """Check against the schema and for what a schema cannot say."""
     try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        msg = f'{source}: not JSON: {error}'
+        manifest = parse_json(data)
+    except TextError as error:
+        msg = f'{source}: {error}'
         raise BundleError(msg) from error
     schema = json.loads(Path(__file__).with_name('bundle.schema.json').read_text('utf-8'))
     validator = jsonschema.Draft202012Validator(schema)
-    if error := jsonschema.exceptions.best_match(validator.iter_errors(manifest)):
+    errors = islice(validator.iter_errors(manifest), MAX_ERRORS)
+    if error := jsonschema.exceptions.best_match(errors):
         where = '.'.join(str(part) for part in error.absolute_path) or 'manifest'
-        msg = f'{source}: {where}: {error.message[:200]}'
+        msg = f'{source}: {one_line(where)}: {one_line(error.message)}'
         raise BundleError(msg)
     if problem := _inconsistency(manifest):
         msg = f'{source}: {problem}'
@@ -236,14 +243,20 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
 
 def _classes(manifest: dict[str, Any]) -> tuple[ClassInfo, ...]:
     return tuple(
-        ClassInfo(entry['name'], tuple(entry['color']), entry.get('ground', False))
+        ClassInfo(entry['name'], tuple(map(int, entry['color'])), entry.get('ground', False))
         for entry in manifest['classes']
     )
 
 
 def _geometry(manifest: dict[str, Any]) -> Geometry:
     values = manifest['geometry']
-    return Geometry(**{**values, 'size': tuple(values['size']) if 'size' in values else None})
+    # To a schema 32.0 is an integer.
+    return Geometry(
+        int(values['stride']),
+        int(values['max_pixels']),
+        values.get('enlarge', 1.0),
+        tuple(map(int, values['size'])) if 'size' in values else None,
+    )
 
 
 def _reference(path: Path, manifest: dict[str, Any]) -> ShiftReference | None:
@@ -266,12 +279,20 @@ def _segments(manifest: dict[str, Any]) -> MetaModel | None:
 
 
 def _inconsistency(manifest: dict[str, Any]) -> str | None:
+    texts = [manifest['name'], manifest['version'], *manifest['thresholds'], *manifest['files']]
+    texts += [entry['name'] for key in ('classes', 'scores') for entry in manifest[key]]
+    for text in texts:
+        if not text.isprintable():
+            return f'names: {one_line(repr(text))}, expected printable characters'
     for key in ('classes', 'scores'):
         names = [entry['name'] for entry in manifest[key]]
         if len(set(names)) < len(names):
             return (
                 f'{key}: names occur twice: {sorted(n for n in set(names) if names.count(n) > 1)}'
             )
+    asked = manifest.get('segments', {}).get('features', [])
+    if len(set(asked)) < len(asked):
+        return f'segments.features: {len(asked)} names, {len(set(asked))} of them different'
     names = [score['name'] for score in manifest['scores']]
     if manifest['default_score'] not in names:
         return f'default_score: {manifest["default_score"]!r} is none of {names}'

@@ -17,14 +17,25 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable
+    from collections.abc import Iterator
     from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int] | NDArray[np.uint8]'
 
-MAX_PIXELS = 64 * 2**20
-"""Images above this are refused before anything is allocated for them."""
+MAX_PIXELS = 2**25
+"""Images above this are refused before anything is allocated for them.
+
+8K (7680x4320) is below. A file of 500 bytes may state this size, and decoding it takes up to a
+second.
+"""
+MAX_SCANS = 100
+"""Of a JPEG file; progressive ones have about ten. Each costs a walk over all pixels."""
+
+
+PNG = b'\x89PNG\r\n\x1a\n'
+PIXELS = frozenset((b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND'))
 
 
 class FrameError(SegUncertaintyError):
@@ -242,7 +253,10 @@ def decode_compressed(data: Buffer, format: str) -> NDArray[np.uint8]:  # noqa: 
     if not raw.size:
         msg = f'data: empty, expected a JPEG or PNG file (format {format[:40]!r})'
         raise FrameError(msg)
-    check_size(*declared_size(raw.tobytes(), format))
+    file = raw.tobytes()
+    check_size(*declared_size(file, format))
+    if file.startswith(PNG):
+        raw = np.frombuffer(_png_of_pixels(file), np.uint8)
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -258,7 +272,7 @@ def declared_size(data: bytes, format: str = '') -> tuple[int, int]:  # noqa: A0
     """Return (height, width) from the header of a JPEG, PNG or BMP file; refuse a cut file."""
     if data.startswith(b'\xff\xd8'):
         return _jpeg_size(data)
-    if data.startswith(b'\x89PNG\r\n\x1a\n'):
+    if data.startswith(PNG):
         return _png_size(data)
     if data.startswith(b'BM') and len(data) >= 26:
         width, height = unpack_from('<ii', data, 18)
@@ -271,12 +285,34 @@ def declared_size(data: bytes, format: str = '') -> tuple[int, int]:  # noqa: A0
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    end = data.rfind(b'IEND')
-    if end < 33 or end + 8 > len(data):
+    if len(data) < 33 or not any(kind == b'IEND' for kind, _, _ in _png_chunks(data)):
         msg = f'data: PNG of {len(data)} bytes is cut, its IEND chunk is missing'
         raise FrameError(msg)
     width, height = unpack_from('>II', data, 16)
     return height, width
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, beginning and end of the whole chunks of a PNG file."""
+    position = len(PNG)
+    while position + 12 <= len(data):
+        length, kind = unpack_from('>I4s', data, position)
+        end = position + 12 + length
+        if end > len(data):
+            return
+        yield kind, position, end
+        position = end
+
+
+def _png_of_pixels(data: bytes) -> bytes:
+    """Return a PNG file without what is no pixel.
+
+    A kilobyte of compressed text, of which there may be any number, unpacks to megabytes.
+    """
+    chunks = [*_png_chunks(data)]
+    if all(kind in PIXELS for kind, _, _ in chunks):
+        return data
+    return PNG + b''.join(data[start:end] for kind, start, end in chunks if kind in PIXELS)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
@@ -301,6 +337,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         elif marker == 0xDA:
             if size is None:
                 break
+            # In a scan 0xff is followed by 0x00: this marker is nothing else.
+            if (scans := data.count(b'\xff\xda')) > MAX_SCANS:
+                msg = f'data: JPEG of {scans} scans, more than the {MAX_SCANS} accepted'
+                raise FrameError(msg)
             if data.find(b'\xff\xd9', position + 2 + length) < 0:
                 msg = f'data: JPEG of {len(data)} bytes is cut, its end-of-image marker is missing'
                 raise FrameError(msg)

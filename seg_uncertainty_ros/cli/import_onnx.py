@@ -17,6 +17,7 @@ from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
 from seg_uncertainty_ros.cli.options import new_directory
 from seg_uncertainty_ros.evaluation.images import open_images
+from seg_uncertainty_ros.structured_text import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -186,14 +187,17 @@ def read_classes(path: Path) -> tuple[ClassInfo, ...]:
         words = line.split('#')[0].replace(',', ' ').split()
         if not words:
             continue
-        colored = len(words) >= 3 and all(word.isdecimal() for word in words[-3:])
+        if len(classes) > MOST_CLASSES:
+            break
+        colored = len(words) >= 3 and all(re.fullmatch('[0-9]{1,3}', x) for x in words[-3:])
         name = ' '.join(words[:-3] if colored else words)
         color = tuple(map(int, words[-3:])) if colored else None
         if not name or (color and max(color) > 255):
-            msg = f'--classes {path}: line {number}: {line.strip()[:80]!r}, expected name R G B'
+            shown = one_line(repr(line.strip()), 80)
+            msg = f'--classes {path}: line {number}: {shown}, expected name R G B'
             raise CommandError(msg)
         if name in [info.name for info in classes]:
-            msg = f'--classes {path}: line {number}: {name!r} a second time'
+            msg = f'--classes {path}: line {number}: {one_line(repr(name), 80)} a second time'
             raise CommandError(msg)
         classes.append(ClassInfo(name, color or default_color(name, len(classes))))
     if not 2 <= len(classes) <= MOST_CLASSES:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import astuple
 from dataclasses import dataclass
 from dataclasses import fields
@@ -17,10 +16,13 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.novelty.q_emd import q_emd
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.onnx_runtime import open_session
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from pathlib import Path
 
     from numpy.typing import ArrayLike
     from numpy.typing import NDArray
@@ -92,7 +94,7 @@ class Novelty:
         self.size = pattern.size
         self._check_interface()
         self._check_network(pattern)
-        self.held_out = self._read_held_out()
+        self.held_out = parse_held_out(self._metadata(HELD_OUT), self.path)
 
     def measure(self, embedding: ArrayLike) -> NoveltyMetrics:
         """Return the metrics of one frame's embedding (D,).
@@ -141,11 +143,7 @@ class Novelty:
                 raise NoveltyError(msg)
 
     def _check_network(self, pattern: NDArray[np.float32]) -> None:
-        try:
-            kept = np.asarray(self._metadata(PATTERN), np.float64).reshape(self.size)
-        except (TypeError, ValueError) as error:
-            msg = f'{self.path}: metadata {PATTERN}: {error}, expected ({self.size},)'
-            raise NoveltyError(msg) from error
+        kept = parse_embedding(self._metadata(PATTERN), self.size, self.path)
         difference = float(np.abs(kept - pattern).max())
         bound = TOLERANCE * float(np.abs(pattern).max())
         if not difference <= bound:
@@ -153,22 +151,33 @@ class Novelty:
             msg += f'{difference:.3g}, expected at most {bound:.3g}; run fit-novelty again'
             raise NoveltyError(msg)
 
-    def _read_held_out(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        try:
-            first, second = (np.asarray(part, np.float64) for part in self._metadata(HELD_OUT))
-        except (TypeError, ValueError) as error:
-            msg = f'{self.path}: metadata {HELD_OUT}: {error}, expected two tables'
-            raise NoveltyError(msg) from error
-        for array in (first, second):
-            table = array.ndim == 2 and array.shape[1] == len(METRICS)
-            if not table or not array.size or not np.isfinite(array).all():
-                msg = f'{self.path}: metadata {HELD_OUT}: shape {array.shape}, expected finite '
-                msg += f'(n, {len(METRICS)})'
-                raise NoveltyError(msg)
-        return first, second
+    def _metadata(self, key: str) -> str:
+        return self._session.get_modelmeta().custom_metadata_map.get(key, 'null')
 
-    def _metadata(self, key: str) -> Any:
-        return json.loads(self._session.get_modelmeta().custom_metadata_map.get(key, 'null'))
+
+def parse_embedding(text: str, size: int, path: Path) -> NDArray[np.float64]:
+    """Return the embedding (size,) that a graph's metadata hold; raises NoveltyError."""
+    try:
+        return np.asarray(parse_json(text), np.float64).reshape(size)
+    except (TextError, TypeError, ValueError) as error:
+        msg = f'{path}: metadata {PATTERN}: {one_line(str(error))}, expected ({size},)'
+        raise NoveltyError(msg) from error
+
+
+def parse_held_out(text: str, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the two tables (n, 6) that a graph's metadata hold; raises NoveltyError."""
+    try:
+        first, second = (np.asarray(part, np.float64) for part in parse_json(text))
+    except (TextError, TypeError, ValueError) as error:
+        msg = f'{path}: metadata {HELD_OUT}: {one_line(str(error))}, expected two tables'
+        raise NoveltyError(msg) from error
+    for array in (first, second):
+        table = array.ndim == 2 and array.shape[1] == len(METRICS)
+        if not table or not array.size or not np.isfinite(array).all():
+            msg = f'{path}: metadata {HELD_OUT}: shape {array.shape}, expected finite '
+            msg += f'(n, {len(METRICS)})'
+            raise NoveltyError(msg)
+    return first, second
 
 
 def pattern_embedding(bundle: Bundle) -> NDArray[np.float32]:

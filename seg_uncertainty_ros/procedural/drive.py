@@ -19,6 +19,7 @@ from seg_uncertainty_ros.procedural.unknowns import KINDS
 from seg_uncertainty_ros.procedural.unknowns import Unknown
 from seg_uncertainty_ros.procedural.world import Item
 from seg_uncertainty_ros.procedural.world import World
+from seg_uncertainty_ros.structured_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EPOCH_NS = 1_700_000_000 * 10**9
+MAX_PIXELS = 2**23
+"""Of a frame, 4K: the noise of one takes 24 bytes a pixel while it is drawn."""
+MAX_EVENT_S = 7200.0
+"""Drives last an hour; an object that lies on the road further away is nowhere in sight."""
 _CLEARANCE = 1.5  # metres between the camera and an object that it passes
 
 
@@ -88,7 +93,7 @@ class Drive:
         events: tuple[UnknownEvent | EffectEvent, ...] = (),
     ) -> None:
         """Draw the street; takes about half a second."""
-        _check(seed, width, height, rate_hz, duration_s, events)
+        check_drive(seed, width, height, rate_hz, duration_s, events)
         self.seed = seed
         self.width = width
         self.height = height
@@ -208,14 +213,15 @@ class Drive:
         return cv2.add(image, grain, dtype=cv2.CV_8U)
 
 
-def _check(
-    seed: int,
-    width: int,
-    height: int,
-    rate_hz: float,
-    duration_s: float,
-    events: tuple[UnknownEvent | EffectEvent, ...],
+def check_drive(
+    seed: int = 0,
+    width: int = 640,
+    height: int = 360,
+    rate_hz: float = 10.0,
+    duration_s: float = 20.0,
+    events: tuple[UnknownEvent | EffectEvent, ...] = (),
 ) -> None:
+    """Raise DriveError unless there is such a drive."""
     bounds = (
         ('seed', seed, 0, 2**31 - 1),
         ('width', width, 32, 8192),
@@ -227,19 +233,25 @@ def _check(
         if not low <= value <= high:
             msg = f'procedural drive: {name} = {value} is outside {low} to {high}'
             raise DriveError(msg)
+    if width * height > MAX_PIXELS:
+        msg = f'procedural drive: {width} x {height} pixels, more than the {MAX_PIXELS} accepted'
+        raise DriveError(msg)
     for event in events:
         _check_event(event)
 
 
 def _check_event(event: UnknownEvent | EffectEvent) -> None:
     what = None
-    if not event.start_s < event.end_s:
-        what = f'an event ends at {event.end_s} s but starts at {event.start_s} s'
+    if not -MAX_EVENT_S <= event.start_s < event.end_s <= MAX_EVENT_S:
+        what = (
+            f'an event ends at {event.end_s} s but starts at {event.start_s} s, '
+            f'both within {MAX_EVENT_S:g} s'
+        )
     elif isinstance(event, UnknownEvent):
         if event.kind not in KINDS:
-            what = f'unknown = {event.kind!r} is none of {", ".join(KINDS)}'
+            what = f'unknown = {one_line(repr(event.kind))} is none of {", ".join(KINDS)}'
     elif event.effect not in EFFECTS:
-        what = f'effect = {event.effect!r} is none of {", ".join(EFFECTS)}'
+        what = f'effect = {one_line(repr(event.effect))} is none of {", ".join(EFFECTS)}'
     elif not 0 <= event.strength <= 1:
         what = f'strength = {event.strength} of effect {event.effect} is outside 0 to 1'
     if what:

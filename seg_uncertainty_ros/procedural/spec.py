@@ -4,44 +4,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from seg_uncertainty_ros.procedural.drive import Drive
 from seg_uncertainty_ros.procedural.drive import DriveError
 from seg_uncertainty_ros.procedural.drive import EffectEvent
 from seg_uncertainty_ros.procedural.drive import UnknownEvent
+from seg_uncertainty_ros.structured_text import one_line
 
 PREFIX = 'procedural:'
 DEMO_SEED = 109
 DEMO_UNKNOWN = UnknownEvent(start_s=6.0, end_s=10.5, kind='cargo_box')
 DEMO_FOG = EffectEvent(start_s=13.5, end_s=20.0, effect='fog', strength=0.9, ramp_s=1.0)
+DEMO = {
+    'seed': DEMO_SEED,
+    'width': 640,
+    'height': 360,
+    'rate_hz': 10.0,
+    'duration_s': 20.0,
+    'events': (DEMO_UNKNOWN, DEMO_FOG),
+}
+MAX_CHARACTERS = 4096
+"""Of a specification: some hundred events."""
 _NUMBERS = {'seed': int, 'width': int, 'height': int, 'rate': float, 'duration': float}
 _NAMES = {'rate': 'rate_hz', 'duration': 'duration_s'}
 
 
 def demo_drive() -> Drive:
     """Return the 20 s of ``make demo``: calm, a cargo box on the lane, calm, dense fog."""
-    return Drive(DEMO_SEED, 640, 360, 10.0, 20.0, (DEMO_UNKNOWN, DEMO_FOG))
+    return Drive(**DEMO)
 
 
 def parse_drive(spec: str) -> Drive:
-    """Return the drive that ``spec`` asks for.
+    """Return the drive that ``spec`` asks for; see ``drive_arguments``."""
+    return Drive(**drive_arguments(spec))
+
+
+def drive_arguments(spec: str) -> dict[str, Any]:
+    """Return the arguments of the drive that ``spec`` asks for.
 
     ``procedural:demo``, or ``procedural:`` and comma-separated ``seed``, ``width``, ``height``,
     ``rate`` (Hz), ``duration`` (s), ``effect=NAME:STRENGTH`` and ``unknown=KIND:START-END`` (s),
     the last two any number of times. Raises DriveError, which names key and value.
     """
-    if not spec.startswith(PREFIX):
-        msg = f'{spec!r} does not begin with {PREFIX!r}'
+    if not spec.startswith(PREFIX) or len(spec) > MAX_CHARACTERS:
+        msg = f'{spec[:80]!r} does not begin with {PREFIX!r}, or is of more than '
+        msg += f'{MAX_CHARACTERS} characters'
         raise DriveError(msg)
     body = spec[len(PREFIX) :]
     if body == 'demo':
-        return demo_drive()
+        return dict(DEMO)
     numbers: dict[str, int | float] = {}
     wanted: list[tuple[str, str]] = []
     for part in filter(None, body.split(',')):
         key, separator, value = part.partition('=')
         if not separator or (key not in _NUMBERS and key not in ('effect', 'unknown')):
             known = ', '.join([*_NUMBERS, 'effect', 'unknown'])
-            msg = f'{spec!r}: {part!r} is no KEY=VALUE with a key of {known}'
+            msg = f'{_shown(spec)}: {_shown(part)} is no KEY=VALUE with a key of {known}'
             raise DriveError(msg)
         if key in _NUMBERS:
             numbers[_NAMES.get(key, key)] = _number(spec, key, value)
@@ -52,14 +71,14 @@ def parse_drive(spec: str) -> Drive:
         _effect(spec, value, duration) if key == 'effect' else _unknown(spec, value)
         for key, value in wanted
     )
-    return Drive(**numbers, events=events)  # type: ignore[arg-type]
+    return {**numbers, 'events': events}
 
 
 def _number(spec: str, key: str, value: str) -> int | float:
     try:
         return _NUMBERS[key](value)
     except ValueError:
-        msg = f'{spec!r}: {key} = {value!r} is no {_NUMBERS[key].__name__}'
+        msg = f'{_shown(spec)}: {key} = {_shown(value)} is no {_NUMBERS[key].__name__}'
         raise DriveError(msg) from None
 
 
@@ -68,7 +87,7 @@ def _effect(spec: str, value: str, duration: float) -> EffectEvent:
     try:
         return EffectEvent(0.0, max(duration, 1e-3), name, float(strength or 1), 0.0)
     except ValueError:
-        msg = f'{spec!r}: effect = {value!r} is no NAME:STRENGTH'
+        msg = f'{_shown(spec)}: effect = {_shown(value)} is no NAME:STRENGTH'
         raise DriveError(msg) from None
 
 
@@ -78,5 +97,9 @@ def _unknown(spec: str, value: str) -> UnknownEvent:
     try:
         return UnknownEvent(float(start), float(end), kind)
     except ValueError:
-        msg = f'{spec!r}: unknown = {value!r} is no KIND:START-END'
+        msg = f'{_shown(spec)}: unknown = {_shown(value)} is no KIND:START-END'
         raise DriveError(msg) from None
+
+
+def _shown(text: str) -> str:
+    return one_line(repr(text))

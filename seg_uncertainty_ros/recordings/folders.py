@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from seg_uncertainty_ros.encodings import MAX_PIXELS
 from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.encodings import decode_compressed
 from seg_uncertainty_ros.frames import Frame
@@ -19,6 +20,10 @@ from seg_uncertainty_ros.recordings.source import START_NS
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+MAX_FILE_BYTES = 4 * MAX_PIXELS
+"""The largest image that is accepted, four bytes a pixel: compressed it is smaller."""
 
 
 class FolderSource:
@@ -39,7 +44,9 @@ class FolderSource:
             (
                 x
                 for x in path.iterdir()
-                if x.suffix.lower() in IMAGE_SUFFIXES and not x.name.startswith('.')
+                if x.suffix.lower() in IMAGE_SUFFIXES
+                and not x.name.startswith('.')
+                and x.is_file()  # a pipe would never end
             ),
             key=natural_order,
         )
@@ -65,7 +72,7 @@ class FolderSource:
         self._stems = []
         for index, file in enumerate(self._files):
             try:
-                image = decode_compressed(file.read_bytes(), file.suffix[1:])
+                image = decode_compressed(_read(file), file.suffix[1:])
             except (FrameError, OSError) as error:
                 self.skipped.append(f'{file.name}: {one_line(error)}')
                 continue
@@ -81,6 +88,15 @@ class FolderSource:
     def stem(self, index: int) -> str:
         """Return the image file's stem, or its name where another file has the same stem."""
         return self._stems[index]
+
+
+def _read(file: Path) -> bytes:
+    with file.open('rb') as stream:
+        data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        msg = f'more than the {MAX_FILE_BYTES} bytes accepted'
+        raise FrameError(msg)
+    return data
 
 
 def natural_order(path: Path) -> tuple[tuple[bool, int, str], ...]:

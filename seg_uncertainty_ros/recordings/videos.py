@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+FORMATS = 'avi,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm'
+"""FFmpeg's names of the containers that are opened, whatever the suffix: it has three hundred
+others, among them lists of further files and addresses."""
+RATES_HZ = (0.01, 10_000.0)
 ESTIMATING_SUFFIXES = ('.mkv', '.webm')
 """Containers without a frame count: FFmpeg computes it from duration and rate."""
 
@@ -32,27 +37,39 @@ class VideoSource:
         """Open the video once to see that it can be; raises SourceError."""
         # FFmpeg writes thousands of lines about one damaged frame; SourceError says it in one.
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+        os.environ.setdefault(
+            'OPENCV_FFMPEG_CAPTURE_OPTIONS', f'format_whitelist;{FORMATS}|protocol_whitelist;file'
+        )
         self.name = path.name
         self.skipped: list[str] = []
         self._path = path
         capture = self._open()
         rate_hz = capture.get(cv2.CAP_PROP_FPS)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        size = [int(capture.get(x)) for x in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
+        count, height, width = (
+            _whole(capture.get(x))
+            for x in (
+                cv2.CAP_PROP_FRAME_COUNT,
+                cv2.CAP_PROP_FRAME_HEIGHT,
+                cv2.CAP_PROP_FRAME_WIDTH,
+            )
+        )
         capture.release()
-        try:
-            check_size(*size)
-        except FrameError as error:
-            msg = f'{path}: {error}'
-            raise SourceError(msg) from None
-        if not 0 < rate_hz < float('inf'):
-            msg = f'{path}: frame rate {rate_hz}, expected more than 0'
+        self._check_size(height, width)
+        if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+            msg = f'{path}: frame rate {rate_hz}, expected {RATES_HZ[0]} to {RATES_HZ[1]}'
             raise SourceError(msg)
         self.rate_hz: float | None = rate_hz
         self.frame_count: int | None = count if count > 0 else None
 
+    def _check_size(self, height: int, width: int) -> None:
+        try:
+            check_size(height, width)
+        except FrameError as error:
+            msg = f'{self._path}: {error}'
+            raise SourceError(msg) from None
+
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
+        capture = cv2.VideoCapture(str(self._path), _backend())
         if not capture.isOpened():
             msg = (
                 f'{self._path}: {self._path.stat().st_size} bytes that do not open as a video '
@@ -70,6 +87,7 @@ class VideoSource:
                 read, image = capture.read()
                 if not read:
                     break
+                self._check_size(*image.shape[:2])  # it may change on the way
                 yield Frame(image, START_NS + round(count * 1e9 / self.rate_hz))
                 count += 1
         finally:
@@ -84,3 +102,13 @@ class VideoSource:
     def stem(self, index: int) -> str:
         """Return the index with six digits."""
         return f'{index:06d}'
+
+
+def _backend() -> int:
+    """Return FFmpeg where OpenCV has it: others take a name for a pattern of names."""
+    backends = cv2.videoio_registry.getStreamBackends()
+    return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in backends else cv2.CAP_ANY
+
+
+def _whole(value: float) -> int:
+    return int(value) if isfinite(value) else 0

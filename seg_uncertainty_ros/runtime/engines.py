@@ -20,14 +20,26 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Any
 
 from seg_uncertainty_ros.runtime.tensorrt_build import EngineError
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterator
 
     from seg_uncertainty_ros.runtime.tensorrt_build import Built
+
+
+MAX_ENGINE_BYTES = 2**32
+"""Ours have 20 MB; what is larger than most GPUs' memory is no engine for them."""
+MAX_TIMINGS_BYTES = 2**28
+"""A cache of timings grows by about a megabyte a network."""
+MAX_RECORD_BYTES = 2**16
+"""The JSON file beside an engine has half a kilobyte."""
 
 
 class NoEngineError(EngineError):
@@ -95,26 +107,27 @@ class EngineCache:
         """
         path = self.path(key)
         try:
-            engine = path.read_bytes()
-            record = json.loads(path.with_suffix('.json').read_bytes())
-            of = record['of']
+            record = _read_record(path.with_suffix('.json'))
+            of, digest = record['of'], record['sha256']
             changed = [name for name, value in asdict(key).items() if of[name] != value]
-            digest = record['sha256']
+            engine = _read_bounded(path, MAX_ENGINE_BYTES)
         except FileNotFoundError as error:
             msg = f'{path}: no engine yet'
             raise NoEngineError(msg) from error
         except OSError as error:
             msg = f'{path}: unreadable: {error.strerror}'
             raise NoEngineError(msg) from error
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f'{path.with_suffix(".json")}: damaged: {error}'
+        except (TextError, KeyError, TypeError) as error:
+            msg = f'{path.with_suffix(".json")}: damaged: {one_line(str(error))}'
             raise NoEngineError(msg) from error
         if changed:
             name = changed[0]
-            msg = f'{path}: stale: built for {name} {of[name]}, wanted {asdict(key)[name]}'
+            built_for = one_line(str(of[name]), 80)
+            msg = f'{path}: stale: built for {name} {built_for}, wanted {asdict(key)[name]}'
             raise NoEngineError(msg)
         if (actual := hashlib.sha256(engine).hexdigest()) != digest:
-            msg = f'{path}: damaged: sha256 {actual[:12]}…, the JSON file says {digest[:12]}…'
+            stated = one_line(str(digest), 12)
+            msg = f'{path}: damaged: sha256 {actual[:12]}…, the JSON file says {stated}…'
             raise NoEngineError(msg)
         return engine
 
@@ -138,7 +151,10 @@ class EngineCache:
             except NoEngineError as error:
                 say(f'{error}; it is built now')
             timings = self.folder / f'timings-{key.gpu_label}-{key.tensorrt}.cache'
-            built = build(timings.read_bytes() if timings.is_file() else b'')
+            known = b''
+            with suppress(OSError, EngineError):  # only the build takes longer without
+                known = _read_bounded(timings, MAX_TIMINGS_BYTES)
+            built = build(known)
             self._store(key, built.engine)
             with suppress(EngineError):  # only the next build takes longer without
                 self._write(timings, built.timings)
@@ -189,3 +205,15 @@ class EngineCache:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _read_bounded(path: Path, limit: int) -> bytes:
+    with path.open('rb') as file:
+        if (size := os.fstat(file.fileno()).st_size) > limit:
+            msg = f'{path}: {size} bytes, {limit} are accepted'
+            raise NoEngineError(msg)
+        return file.read(limit)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    return parse_json(_read_bounded(path, MAX_RECORD_BYTES))

@@ -9,27 +9,42 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
+from io import BytesIO
+from math import prod
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
-from zlib import error as ZlibError
+from zipfile import ZIP_DEFLATED
+from zipfile import ZIP_STORED
+from zipfile import ZipFile
 
 import numpy as np
+from numpy.lib.format import read_array
+from numpy.lib.format import read_array_header_1_0
+from numpy.lib.format import read_array_header_2_0
+from numpy.lib.format import read_magic
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.shift.domain import Domain
 from seg_uncertainty_ros.shift.indicators import BINS
 from seg_uncertainty_ros.shift.indicators import INDICATORS
 from seg_uncertainty_ros.shift.sequential import SequentialTest
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from zipfile import ZipInfo
 
     from numpy.typing import NDArray
 
     from seg_uncertainty_ros.shift.indicators import FrameStatistics
 
 FORMAT = 2
+MAX_BYTES = 2**28
+"""Of all arrays unpacked. A domain of 1,000 rows and 352 dimensions has three million bytes."""
+MAX_ARRAYS = 1000
+"""Of a file: 16 a domain."""
 POSITIVE = {'variances', 'residual', 'spread', 'bound', 'level'}
 SHARES = {'confidence', 'anomaly', 'classes'}
 
@@ -142,17 +157,7 @@ class ShiftReference:
     def load(cls, path: Path) -> ShiftReference:
         """Read what ``save`` wrote; raise ShiftReferenceError naming path, key and value."""
         try:
-            with path.open('rb') as file:
-                archive = np.load(file, allow_pickle=False)
-                if isinstance(archive, np.ndarray):
-                    msg = f'{path}: not an .npz archive'
-                    raise ShiftReferenceError(msg)
-                arrays = {key: archive[key] for key in archive.files}
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile, ZlibError) as err:
-            msg = f'{path}: cannot be read: {err}'
-            raise ShiftReferenceError(msg) from err
-        try:
-            return cls._of(arrays)
+            return cls._of(_read_arrays(path))
         except ShiftReferenceError as err:
             msg = f'{path}: {err}'
             raise ShiftReferenceError(msg) from None
@@ -228,31 +233,68 @@ _KINDS = {
 }
 
 
+def _read_arrays(path: Path) -> dict[str, NDArray]:
+    """Return the arrays of an archive that unpacks to no more than MAX_BYTES."""
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+            if size > MAX_BYTES or len(entries) > MAX_ARRAYS:
+                msg = f'{len(entries)} arrays of {size} bytes, accepted are {MAX_ARRAYS} of '
+                msg += f'{MAX_BYTES}'
+                raise ShiftReferenceError(msg)
+            return {x.filename.removesuffix('.npy'): _read_array(archive, x) for x in entries}
+    except ShiftReferenceError:
+        raise
+    except Exception as err:  # zipfile, its decompressors and numpy.lib have no common base
+        msg = f'cannot be read: {type(err).__name__} {one_line(str(err))}'
+        raise ShiftReferenceError(msg) from err
+
+
+def _read_array(archive: ZipFile, entry: ZipInfo) -> NDArray:
+    if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # what NumPy writes
+        msg = f'{one_line(entry.filename, 40)}: compression {entry.compress_type}'
+        raise ShiftReferenceError(msg)
+    # A whole member is bounded by its entry; the shape that it states is not.
+    content = BytesIO(archive.read(entry))
+    version = read_magic(content)
+    read = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
+    shape, _, dtype = read(content)
+    if dtype.hasobject or prod(shape) * dtype.itemsize > entry.file_size:
+        msg = (
+            f'{one_line(entry.filename, 40)}: {dtype} of shape {shape} in {entry.file_size} bytes'
+        )
+        raise ShiftReferenceError(one_line(msg))
+    content.seek(0)
+    return read_array(content, allow_pickle=False)
+
+
 def _about(arrays: Mapping[str, NDArray]) -> dict:
     """Return the checked settings of a file."""
     if 'about' not in arrays:
         version = arrays.get('format', 'missing')
-        msg = f'format: {version}, expected {FORMAT}'
+        msg = f'format: {one_line(str(version), 40)}, expected {FORMAT}'
         raise ShiftReferenceError(msg)
     try:
-        about = json.loads(str(arrays['about']))
-    except json.JSONDecodeError as err:
+        about = parse_json(str(arrays['about']))
+    except TextError as err:
         msg = f'about: {err}'
         raise ShiftReferenceError(msg) from None
     version = about.get('format') if isinstance(about, dict) else about
     if version != FORMAT:
-        msg = f'format: {version}, expected {FORMAT}'
+        msg = f'format: {one_line(str(version), 40)}, expected {FORMAT}'
         raise ShiftReferenceError(msg)
     for key, kind in _KINDS.items():
         if key not in about or not isinstance(about[key], kind):
-            msg = f'{key}: {about.get(key, "missing")!r}, expected {kind}'
+            msg = f'{key}: {one_line(repr(about.get(key, "missing")))}, expected {kind}'
             raise ShiftReferenceError(msg)
-    if not all(isinstance(name, str) for name in about['names']):
-        msg = f'names: {about["names"]!r}, expected text'
-        raise ShiftReferenceError(msg)
+    for key in ('names', 'indicators'):
+        if not all(isinstance(name, str) and name.isprintable() for name in about[key]):
+            msg = f'{key}: {one_line(repr(about[key]))}, expected text'
+            raise ShiftReferenceError(msg)
     if tuple(about['indicators']) != INDICATORS:
-        other = set(about['indicators']) ^ set(INDICATORS)
-        msg = f'indicators: {sorted(other)} differ, expected {list(INDICATORS)}'
+        other = sorted(set(about['indicators']) ^ set(INDICATORS))
+        msg = f'indicators: {one_line(repr(other))} differ, expected {list(INDICATORS)}'
         raise ShiftReferenceError(msg)
     return about
 
