@@ -4,16 +4,20 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Where a ROS 2 installation is sourced, the environment uses it, and keeps to the NumPy that its cv_bridge
-# was built for. Elsewhere ROS 2 Jazzy comes as wheels.
+# was built for. Elsewhere ROS 2 Jazzy comes as wheels. What the demo needs is pinned, with hashes.
+ROS_PINS := 'numpy<2' 'opencv-python-headless<5'
 ifdef ROS_DISTRO
 VENV_FLAGS := --system-site-packages
-EXTRAS :=
-PINS := 'numpy<2' 'opencv-python-headless<5'
+PINS := $(ROS_PINS)
+LOCK := requirements/sourced.txt
 else
-EXTRAS := [ros]
+EXTRA := --extra ros
+LOCK := requirements/wheels.txt
 endif
+# Without a build environment of its own, which would fetch what is in no lock.
+EDITABLE := --use-pep517 --no-build-isolation --editable
 
-.PHONY: demo test lint format train-tests clean
+.PHONY: demo test lint format train-tests audit lock clean
 
 demo: .venv/.base
 	$(BIN)/seg-uncertainty demo $(if $(SOURCE),'$(SOURCE)')
@@ -23,7 +27,7 @@ test: .venv/.dev
 
 # The tests of export and training need the extra `train`; install torch by itself first (see CONTRIBUTING.md).
 train-tests: .venv/.dev
-	$(PIP) --editable '.[train]'
+	$(PIP) $(EDITABLE) '.[train]'
 	$(BIN)/python -m pytest test/training $(PYTEST_ARGS)
 
 lint: .venv/.dev
@@ -32,13 +36,28 @@ lint: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-.venv/.base: setup.py
+# Is the environment what the lock says? Needs no network.
+audit: .venv/.base
+	$(BIN)/python .ci/audit.py $(LOCK) $(EXTRA)
+
+# The newest versions of everything, with the hashes of all their files, for each Python and machine.
+UV := .lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock'
+lock:
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(UV) setup.py --extra ros --output-file requirements/wheels.txt
+	printf '%s\n' $(ROS_PINS) | $(UV) setup.py - --output-file requirements/sourced.txt
+	rm -r .lock
+
+.venv/.base: setup.py $(LOCK)
 	$(PYTHON) -m venv $(VENV_FLAGS) .venv
-	$(PIP) --editable '.$(EXTRAS)' $(PINS)
+	$(PIP) --require-hashes --requirement $(LOCK)
+	$(PIP) --no-deps $(EDITABLE) .
 	touch $@
 
 .venv/.dev: .venv/.base
-	$(PIP) --editable '.[dev]' $(PINS)
+	$(PIP) $(EDITABLE) '.[dev]' $(PINS)
 	touch $@
 
 clean:
