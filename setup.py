@@ -100,6 +100,7 @@ setup(
             f'monitor = {PACKAGE}.nodes.monitor:main',
             f'cameras = {PACKAGE}.nodes.cameras:main',
             f'replay = {PACKAGE}.nodes.replay:main',
+            f'recorder = {PACKAGE}.nodes.recorder:main',
             f'seg-uncertainty = {PACKAGE}.cli:main',
         ],
     },

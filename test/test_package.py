@@ -137,7 +137,8 @@ def test_every_declared_python_package_is_there(manifest):
 @needs_ros
 def test_console_scripts_are_installed_and_import(arguments):
     wanted = dict(line.split(' = ') for line in arguments['entry_points']['console_scripts'])
-    assert set(wanted) == {'segmentation', 'monitor', 'cameras', 'replay', 'seg-uncertainty'}
+    nodes = {'segmentation', 'monitor', 'cameras', 'replay', 'recorder'}
+    assert set(wanted) == {*nodes, 'seg-uncertainty'}
     installed = {point.name: point for point in entry_points(group='console_scripts')}
     for name, target in wanted.items():
         assert installed[name].value == target
@@ -178,7 +179,7 @@ def test_every_folder_of_modules_is_a_package(arguments):
 
 
 @needs_ros
-@pytest.mark.parametrize('node', ['segmentation', 'monitor', 'replay'])
+@pytest.mark.parametrize('node', ['segmentation', 'monitor', 'replay', 'recorder'])
 def test_parameter_files_list_the_parameters_with_their_defaults(node):
     from importlib import import_module
 

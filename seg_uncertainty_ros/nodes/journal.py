@@ -8,7 +8,6 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from typing import Any
 
 from seg_uncertainty_ros.monitor.events import Moment
 from seg_uncertainty_ros.monitor.events import Origin
@@ -21,8 +20,6 @@ from seg_uncertainty_ros.recordings.event_log import EventLog
 from seg_uncertainty_ros.recordings.event_log import RotatingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rclpy.node import Node
 
     from seg_uncertainty_ros.monitor.events import Event
@@ -58,19 +55,19 @@ class Journal:
         """Whether events go anywhere."""
         return self._log is not None
 
-    def open(self, parameters: Mapping[str, Any]) -> None:
-        """Open the log that the parameters say, if any; raises ``SinkError``.
+    def open(self, directory: str, *, file_mib: int, total_mib: int) -> None:
+        """Open the log in a directory, none where that is empty; raises ``SinkError``.
 
         A disk that refuses is no error here: it is tried again, and diagnostics say so.
         """
-        if not (directory := parameters['event_log.directory']):
+        if not directory:
             return
         self._directory = str(Path(directory).expanduser())
         files = RotatingFile(
             self._directory,
             file_stem(self._node),
-            max_bytes=parameters['event_log.file_mib'] << 20,
-            max_total_bytes=parameters['event_log.total_mib'] << 20,
+            max_bytes=file_mib << 20,
+            max_total_bytes=total_mib << 20,
         )
         run = f'{time.time_ns():x}-{os.getpid()}'
         origin = Origin(self._node.get_fully_qualified_name(), run)

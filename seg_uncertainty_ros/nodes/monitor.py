@@ -302,7 +302,11 @@ class MonitorNode(ManagedNode):
         if self._bundle.segments is None:
             self.get_logger().info('the bundle has no meta model: objects have no probability')
         self._narrator = Narrator(self._monitor, Model.of(self._bundle))
-        self._journal.open(self.parameters.values)
+        self._journal.open(
+            self.parameters['event_log.directory'],
+            file_mib=self.parameters['event_log.file_mib'],
+            total_mib=self.parameters['event_log.total_mib'],
+        )
 
     def activate(self) -> None:
         """Listen to the planes."""

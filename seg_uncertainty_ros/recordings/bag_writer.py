@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -63,7 +64,7 @@ RELIABLE = Qos(
 
 # Scores are written as images and never shown as one.
 _LAYOUTS = {**LAYOUTS, '32FC3': Layout('f4', 3, np.asarray)}
-_WRITE_ERRORS = (WriterError, OSError)
+_WRITE_ERRORS = (WriterError, OSError, sqlite3.Error)
 
 
 @dataclass(frozen=True)
