@@ -112,10 +112,6 @@ class CameraWatch:
 
     # Diagnostics
 
-    def rate_hz(self, now: float) -> float:
-        """Return how many images come in a second."""
-        return self._rate.value(now)
-
     def status(self, state: str, *, info_is_wanted: bool) -> Status:
         """Return what is wrong; ``info_is_wanted``: somebody subscribes to it."""
         now = time.monotonic()
@@ -127,7 +123,7 @@ class CameraWatch:
         values = {
             'topic': self._topic or 'none',
             'publishers': ', '.join(peer.node_name for peer in peers) or 'none',
-            'rate_hz': self.rate_hz(now),
+            'rate_hz': self._rate.value(now),
             **self._intervals.percentiles('interval_ms'),
             'images': self._look or 'none',
             'missing_by_stamps': self._stamps.missing,
@@ -142,15 +138,15 @@ class CameraWatch:
         faults = [*mismatches, *self._peer_faults(peers)]
         silence = now - self._last
         if silence > self._patience_s():
-            who = 'nobody publishes it' if not peers else f'{len(peers)} publish it'
-            faults.append(f'no image on {self._topic} for {silence:.1f} s: {who}')
+            who = 'somebody publishes it' if peers else 'nobody publishes it'
+            faults.append(f'no image on {self._topic} for {silence:.0f} s: {who}')
         faults += self._recent.texts(now)
         if self._info_problem:
             faults.append(f'{self._info_problem}; it is not passed on')
         elif info_is_wanted and self._lacks_info(now):
             faults.append(f'camera_info: none on {self._info_topic}, though it is asked for')
         if not faults:
-            return diagnostics.OK, f'{self.rate_hz(now):.1f} images a second'
+            return diagnostics.OK, f'{self._rate.value(now):.1f} images a second'
         return diagnostics.ERROR if mismatches else diagnostics.WARN, '; '.join(faults)
 
     def _lacks_info(self, now: float) -> bool:

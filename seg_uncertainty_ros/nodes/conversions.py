@@ -110,9 +110,11 @@ def image_message(pixels: NDArray[np.uint8] | NDArray[np.float32], header: Heade
         height=pixels.shape[0],
         width=pixels.shape[1],
         encoding=_ENCODINGS[pixels.dtype.name, pixels.ndim],
-        step=pixels.strides[0],
+        step=pixels[0].nbytes,  # not the stride: of a single row NumPy keeps any
+        check_fields=True,
     )
-    # An array of bytes is the one type that the setter takes without looking at each byte.
+    # An array of bytes is the one type that the setter takes without looking at each byte; it
+    # copies it unless fields are checked.
     data = array('B')
     data.frombytes(memoryview(pixels).cast('B'))
     message.data = data

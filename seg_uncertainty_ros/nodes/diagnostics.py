@@ -58,11 +58,16 @@ class Status:
     message: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def gist(self) -> str:
+        """What is news where it changes; a number is only where something is wrong."""
+        return kind_of(self.message) if self.level == OK else self.message
+
 
 class Diagnostics:
     """Publishes the statuses of a node's tasks on ``/diagnostics``.
 
-    Once a second, and within ``LOOK_S`` where one changes by more than numbers.
+    Once a second, and within ``LOOK_S`` where there is news.
     ``tasks`` maps a task's name to a function that returns its status; the published name is
     ``<node>: <task>`` with the namespace in front of the node where there is one. The task
     ``process`` comes by itself. The functions run in the executor's thread, more often than
@@ -75,7 +80,7 @@ class Diagnostics:
         self._node = node
         self._hardware_id = hardware_id
         self._tasks = {**tasks, 'process': process_status}
-        self._said: dict[str, tuple[bytes, str]] = {}
+        self._said: dict[str, str] = {}
         self._looks = 0
         self._complaints = Complaints(node.get_logger().error)
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -93,7 +98,7 @@ class Diagnostics:
             self._publish(statuses)
 
     def _is_new(self, task: str, status: Status) -> bool:
-        return self._said.get(task) != (status.level, kind_of(status.message))
+        return self._said.get(task) != status.gist
 
     def _statuses(self) -> dict[str, Status]:
         return {task: self._status(task, function) for task, function in self._tasks.items()}
@@ -112,7 +117,7 @@ class Diagnostics:
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         for task, status in statuses.items():
-            self._said[task] = (status.level, kind_of(status.message))
+            self._said[task] = status.gist
             message.status.append(
                 DiagnosticStatus(
                     level=status.level,
@@ -282,10 +287,10 @@ class Recent:
             self._faults[kind_of(fault)] = (now, fault)
 
     def texts(self, now: float) -> list[str]:
-        """Return what is to be shown at ``now``."""
+        """Return what is to be shown at ``now``, the newest first."""
         with self._lock:
             self._forget(now)
-            return [text for _, text in self._faults.values()]
+            return [text for _, text in sorted(self._faults.values(), reverse=True)]
 
     def _forget(self, now: float) -> None:
         self._faults = {

@@ -85,7 +85,10 @@ class Listener:
             said = self.said.get(name, ())
             return next((x for x in said if x.moment >= since and accept(x)), None)
 
-        return until(find, f'{name}: {what}')
+        try:
+            return until(find, f'{name}: {what}')
+        except AssertionError as error:
+            raise AssertionError(f'{error}; {self.said.get(name, [None])[-1]}') from None
 
 
 class Camera:
@@ -142,7 +145,7 @@ class Rig:
         self.camera = Camera(graph, namespace, packed=packed)
         self.expected = None
         # Nodes and probe find each other one by one.
-        until(lambda: self.send_good() is not None, 'the first planes')
+        until(lambda: self.send_good() is not None and self.judged(), 'the first planes')
         self.expected = self.send_good()
         assert self.expected is not None
         self.counts = self.settled_counts()
@@ -178,6 +181,10 @@ class Rig:
         assert self.counts['received'] == sum(self.counts[name] for name in PARTS), self.counts
         return {name: self.counts[name] - before[name] for name in self.counts}
 
+    def judged(self):
+        """Return how many images the monitor has judged."""
+        return int(self.listener.last('monitor: trust').values['judged'])
+
     def settled_counts(self):
         """Wait for the counts at a moment at which no image is in work."""
         said = self.listener.wait(
@@ -201,6 +208,10 @@ class Rig:
         for key, value in (('task', task), ('said', said.message), ('after_s', f'{after_s:.2f}')):
             record(key, value)
         assert after_s < named_within(), said.message
+
+
+def has_judged(count):
+    return lambda said: int(said.values['judged']) >= count
 
 
 def says(said, words):
@@ -393,7 +404,7 @@ def test_stamp_is_zero(rig, record_property):
 def check_named_input(rig, inject, words, record, level=diagnostics.WARN):
     rig.wait_until_unnamed('input', words)
     rig.send_good()
-    judged = int(rig.listener.last('monitor: trust').values['judged'])
+    judged = rig.judged()
     since = time.monotonic()
     inject()
     rig.check_named('input', level, words, since, record)
@@ -543,14 +554,19 @@ def test_slow_camera(rig, record_property):
     last = time.monotonic()
     rig.check_named('input', diagnostics.WARN, words, last, record_property)
     time.sleep(max(0.0, last + 5.0 - time.monotonic()))
+    again = time.monotonic()
+    rig.send_good()
+    said = rig.listener.wait(
+        f'{rig.node}: input', lambda said: not says(said, words), 'no silence', since=again
+    )
+    assert float(said.values['rate_hz']) == pytest.approx(0.2, abs=0.02)
     rig.check_recovery()
-    assert not says(rig.status('input'), words)
 
 
 def test_fast_camera(rig, record_property):
     """Images of 640 x 480 at 120 Hz: more than the network takes, in the middle of good ones."""
     pixels = cv2.resize(rig.camera.pixels, (640, 480))
-    words = ('images a second, the others are dropped',)
+    words = ('a second are dropped: the camera is faster than the network',)
     message = image_message(pixels, rig.camera.header())
     rig.send_good()
     since = time.monotonic()
@@ -628,9 +644,12 @@ def test_subscriber_that_hangs(rig, record_property):
             time.sleep(max(0.0, begun + STEP_S - time.monotonic()))
         rig.check_named('outputs', diagnostics.WARN, words, since, record_property)
         rig.check_recovery()
+        process.send_signal(signal.SIGCONT)
+        rig.wait_until_unnamed('outputs', words)
     finally:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        process.wait(20.0)
 
 
 def subscribers(rig, topic):
@@ -673,20 +692,19 @@ def play_in_a_loop(graph, processes, record):
         for _ in range(images):
             stamp_ns = rig.camera.stamp_ns + round(STEP_S * 1e9)
             clock.publish(Clock(clock=Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)))
+            begun = time.monotonic()
             assert rig.send_good() == rig.expected
+            time.sleep(max(0.0, begun + STEP_S - time.monotonic()))
 
     for turn in range(3):
+        judged = rig.judged()
         since = time.monotonic()
         play(10)
         if turn:
             words = ('the stamp went back by',)
             rig.check_named('input', diagnostics.WARN, words, since, record)
-        rig.listener.wait('monitor: trust', has_judged(8 * (turn + 1)), 'judged images', since)
+        rig.listener.wait('monitor: trust', has_judged(judged + 5), 'judged images', since)
     rig.check_recovery()
     # The clock stands still now; the diagnostics go on.
     for name in ('segmentation: frames', 'monitor: trust'):
         rig.listener.wait(name, lambda said: True, 'a beat', since=time.monotonic() + 1.0)
-
-
-def has_judged(count):
-    return lambda said: int(said.values.get('judged', 0)) >= count

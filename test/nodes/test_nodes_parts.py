@@ -62,6 +62,14 @@ def test_image_message_and_back(shape):
     assert (frame.stamp_ns, frame.frame_id) == (3_000_000_004, 'front')
 
 
+def test_image_of_one_row_of_a_larger_one():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    for cut in (pixels[:1, :1], pixels[:1], pixels[:, :1]):
+        message = conversions.image_message(cut, HEADER)
+        assert message.step == cut.shape[1] * 3
+        np.testing.assert_array_equal(conversions.frame_from_image(message).image, cut)
+
+
 def test_plane_honours_padding_and_byte_order():
     values = np.array([[0.0, 0.25], [0.5, np.nan]], '>f4')
     rows = b''.join(row.tobytes() + b'pad' for row in values)
