@@ -14,8 +14,9 @@ else
 EXTRA := --extra ros
 LOCK := requirements/wheels.txt
 endif
-# Without a build environment of its own, which would fetch what is in no lock.
-EDITABLE := --use-pep517 --no-build-isolation --editable
+# Built with what is installed, not in an environment of pip's own, which fetches what is in no lock.
+BUILD := --use-pep517 --no-build-isolation
+EDITABLE := $(BUILD) --editable
 
 .PHONY: demo test lint format train-tests audit lock clean
 
@@ -46,13 +47,15 @@ UV := .lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.
 lock:
 	$(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	echo setuptools | $(UV) - --output-file requirements/build.txt
 	$(UV) setup.py --extra ros --output-file requirements/wheels.txt
 	printf '%s\n' $(ROS_PINS) | $(UV) setup.py - --output-file requirements/sourced.txt
 	rm -r .lock
 
-.venv/.base: setup.py $(LOCK)
+.venv/.base: setup.py requirements/build.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV_FLAGS) .venv
-	$(PIP) --require-hashes --requirement $(LOCK)
+	$(PIP) --require-hashes --requirement requirements/build.txt
+	$(PIP) $(BUILD) --require-hashes --requirement $(LOCK)
 	$(PIP) --no-deps $(EDITABLE) .
 	touch $@
 
