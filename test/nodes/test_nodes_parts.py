@@ -32,6 +32,7 @@ from seg_uncertainty_ros.nodes import segmentation
 from seg_uncertainty_ros.nodes import transport
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Rate
+from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Stamps
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
