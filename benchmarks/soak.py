@@ -5,8 +5,8 @@
 Segmentation and monitor are processes of their own in a ROS domain of their own. This process is
 the camera: it holds an image back until the monitor's state of the one before (--in-flight: some
 more) has come, so that the nodes process what they get. Frames are those that segmentation says it
-processed. --faults lets something go wrong about every thousandth of the run, each kind (see
-faults.py) as often as the others; --kills ends the monitor with SIGKILL and starts another.
+processed. --faults lets something go wrong every few hundred images, each kind (see faults.py)
+as often as the others; --kills ends the monitor with SIGKILL and starts another.
 
 Exit status 1: a target is missed.
 """
@@ -50,7 +50,10 @@ from seg_uncertainty_ros.recordings import open_source
 
 NODES = ('segmentation', 'monitor')
 SIZES = {'tiny': (96, 64), 'bundle': (640, 360)}
-SAMPLES = 300
+SAMPLES = 600
+"""At most; then every second one is dropped and the pause between two doubled."""
+PAUSE = 20
+EVERY = 300
 WARM_UP = 0.25
 ANSWER_S = 1.0
 START_S = 120.0
@@ -74,6 +77,7 @@ def parse():
     )
     parser.add_argument('--bundle', type=Path, default=default_bundle_path())
     parser.add_argument('--faults', action='store_true')
+    parser.add_argument('--every', type=int, default=EVERY, help='images between two faults')
     parser.add_argument('--kills', type=int, default=0, help='of the monitor, over the run')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--in-flight', type=int, default=1)
@@ -404,6 +408,7 @@ class Soak:
             make_bundle(self.bundle, drives)
         self.faults = Counter()
         self.waiting = []
+        self.pause = PAUSE
         self.kills = 0
         self.before_kill = Counter()
         self.node = rclpy.create_node('camera')
@@ -457,9 +462,13 @@ class Soak:
         return self.health.count('segmentation', 'processed')
 
     def sample(self):
-        """Sample every process."""
+        """Sample every process, at half the rate from when there are many samples."""
         for watched in self.watched.values():
             watched.sample(self.processed())
+        if max(len(watched.samples) for watched in self.watched.values()) > SAMPLES:
+            self.pause *= 2
+            for watched in self.watched.values():
+                watched.samples = watched.samples[::2]
 
     def run(self):
         """Run to the end; return the seconds that it took."""
@@ -470,23 +479,21 @@ class Soak:
             camera.start_listener()
         self.watched['this camera'] = Watched('this camera', os.getpid())
         self.wait_until_active()
-        every = max(200, options.frames // 1000)
+        every = options.every
         kill_at = [
             round(options.frames * (index + 1) / (options.kills + 1))
             for index in range(options.kills)
         ]
-        pause = max(1, options.frames // SAMPLES)
         next_sample, next_fault = 0, int(self.rng.exponential(every))
         start = time.monotonic()
+        end = start + 3600 * options.hours
         with tqdm(total=options.frames, unit='frame', mininterval=1.0) as bar:
-            while (done := self.processed()) < options.frames:
-                if time.monotonic() - start > 3600 * options.hours:
-                    break
+            while (done := self.processed()) < options.frames and time.monotonic() < end:
                 camera.frames(10)
                 bar.update(done - bar.n)
                 if done >= next_sample:
                     self.sample()
-                    next_sample = done + pause
+                    next_sample = done + self.pause
                 if kill_at and done >= kill_at[0]:
                     kill_at.pop(0)
                     self.kill_monitor()
@@ -541,6 +548,8 @@ class Report:
         soak = self.soak
         processed = soak.processed()
         options = soak.options
+        enough = processed >= options.frames
+        self.target(f'{options.frames} frames processed', enough, processed)
         bundle = Bundle.load(soak.bundle)
         faulty = ', '.join(f'{name} {count}' for name, count in sorted(soak.faults.items()))
         lines = [
