@@ -134,7 +134,7 @@ class CameraWatch:
         return Status(level, message, values)
 
     def _verdict(self, now: float, peers: list[Any], *, info_is_wanted: bool) -> tuple[bytes, str]:
-        mismatches = self._mismatches.on({self._topic, self._info_topic})
+        mismatches = self._mismatches.lines({self._topic, self._info_topic})
         faults = [*mismatches, *self._peer_faults(peers)]
         silence = now - self._last
         if silence > self._patience_s():

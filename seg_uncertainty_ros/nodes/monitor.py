@@ -43,6 +43,7 @@ from seg_uncertainty_ros.nodes.journal import Journal
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
+from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.recordings.errors import one_line
 
@@ -269,6 +270,7 @@ class MonitorNode(ManagedNode):
         self._latency_judged = False
         self._rejections = Recent()
         self._complaints = Complaints(self.get_logger().error)
+        self._mismatches = QosMismatches(self, lambda text: self.get_logger().error(text))
         self._ood_area = self._output(Float32, 'ood_area')
         self._domain_shift = self._output(Float32, 'domain_shift')
         self._state = self._output(String, 'state', DurabilityPolicy.TRANSIENT_LOCAL)
@@ -324,13 +326,15 @@ class MonitorNode(ManagedNode):
         if self._bundle.reference is not None:
             names.append(IMAGE_STATISTICS)
         for name in names:
+            topic = f'segmentation/{name}'
             self._inputs.append(
                 self.create_subscription(
                     Image,
-                    f'segmentation/{name}',
+                    topic,
                     self._receiver(name),
                     QoSProfile(depth=5),
                     qos_overriding_options=overridable(),
+                    event_callbacks=self._mismatches.subscription_events(topic),
                 )
             )
         self._timer = self.create_timer(TICK_S, self._tick)
@@ -496,6 +500,7 @@ class MonitorNode(ManagedNode):
             f'~/{name}',
             QoSProfile(depth=1, durability=durability),
             qos_overriding_options=overridable(),
+            event_callbacks=self._mismatches.publisher_events(f'~/{name}'),
         )
 
     def _tell(self, assessment: Assessment, header: Header | None) -> None:
@@ -623,8 +628,9 @@ class MonitorNode(ManagedNode):
             return diagnostics.OK, self.state
         if self._assessment is None:
             return diagnostics.STALE, 'no time yet: is /clock published?'
-        if rejections := self._rejections.texts(time.monotonic()):
-            return diagnostics.ERROR, '; '.join(rejections)
+        faults = [*self._mismatches.lines(), *self._rejections.texts(time.monotonic())]
+        if faults:
+            return diagnostics.ERROR, '; '.join(faults)
         message = self._assessment.message
         if self._assessment.state == 'STALE':
             message += f'; {SEGMENTATION}: {self.peers.describe()[SEGMENTATION]}'

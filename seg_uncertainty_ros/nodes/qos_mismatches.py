@@ -41,10 +41,10 @@ class QosMismatches:
         """Return the callbacks of a publisher."""
         return PublisherEventCallbacks(incompatible_qos=partial(self._on_mismatch, topic))
 
-    def on(self, topics: set[str]) -> list[str]:
-        """Return the mismatches that there are now on ``topics``, one line each."""
+    def lines(self, topics: set[str] | None = None) -> list[str]:
+        """Return the mismatches that there are now, on ``topics`` or on any, one line each."""
         found = []
-        for topic in sorted(self._topics & topics):
+        for topic in sorted(self._topics if topics is None else self._topics & topics):
             lines = self._ask(topic)
             if not lines:
                 self._topics.discard(topic)

@@ -456,7 +456,7 @@ class SegmentationNode(ManagedNode):
         publishers['camera_info'] = self._camera_info_publisher
         values = {f'published_{name}': self._published[name] for name in publishers}
         values['label_info'] = 'published' if LabelInfo else 'vision_msgs is not installed'
-        mismatches = self._mismatches.on({each.topic_name for each in publishers.values()})
+        mismatches = self._mismatches.lines({each.topic_name for each in publishers.values()})
         hanging = [name for name, each in publishers.items() if self._hangs(name, each)]
         if mismatches:
             return Status(diagnostics.ERROR, '; '.join(mismatches), values)

@@ -199,9 +199,9 @@ class Rig:
         """Wait until a fault of the test before is no longer shown."""
         until(lambda: not says(self.status(task), words), f'no {words}')
 
-    def check_named(self, task, level, words, since, record):
+    def check_named(self, task, level, words, since, record, node=''):
         """Wait for diagnostics that name a fault; check how long after ``since`` they came."""
-        name = f'{self.node}: {task}'
+        name = f'{node or self.node}: {task}'
         said = self.listener.wait(name, lambda said: says(said, words), words, since)
         assert said.level == level, said
         after_s = said.moment - since
@@ -518,6 +518,24 @@ def fits(rig):
     until(sent, 'camera_info that fits')
 
 
+def test_no_camera_info(rig, record_property):
+    """Somebody subscribes to ``~/camera_info``, and the driver sends none."""
+    graph = rig.graph
+    assert graph.transition('segmentation', 'deactivate')
+    assert graph.transition('segmentation', 'activate')  # what came before is forgotten
+    passed_on = graph.subscribe(CameraInfo, '/segmentation/camera_info', 10)
+    assert rig.send_good() or rig.send_good()
+    since = time.monotonic()
+    until(lambda: rig.send_good() and time.monotonic() > since + 1.0, 'a second of images')
+    words = ('camera_info: none on /camera_info, though it is asked for',)
+    rig.check_named('input', diagnostics.WARN, words, since, record_property)
+    assert not passed_on
+    rig.camera.info_publisher.publish(rig.camera.info())
+    until(lambda: rig.send_good() and passed_on, 'camera_info is passed on')
+    rig.check_recovery()
+    rig.wait_until_unnamed('input', words)
+
+
 # Rates
 
 
@@ -604,6 +622,18 @@ def test_subscriber_of_another_quality(rig, stranger, record_property):
     rig.check_recovery()
     stranger.destroy_node()
     rig.wait_until_unnamed('outputs', words)
+
+
+def test_planes_of_another_quality(rig, stranger, record_property):
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    topic = '/segmentation/mask'
+    words = (f'nothing goes from stranger to monitor on {topic}', 'best effort')
+    since = time.monotonic()
+    stranger.create_publisher(Image, topic, best_effort)
+    rig.check_named('trust', diagnostics.ERROR, words, since, record_property, 'monitor')
+    rig.check_recovery()
+    stranger.destroy_node()
+    until(lambda: not says(rig.listener.last('monitor: trust'), words), f'no {words}')
 
 
 SUBSCRIBER = """
