@@ -37,12 +37,15 @@ class ScoreScale(nn.Module):
 
     def __init__(self, knots: Tensor) -> None:
         super().__init__()
-        self.register_buffer('lower', knots[:, :-1].clone())
-        self.register_buffer('inverse_width', 1.0 / (knots[:, 1:] - knots[:, :-1]))
+        self.register_buffer('lower', knots[:, :-1, None].clone())
+        self.register_buffer('inverse_width', 1.0 / (knots[:, 1:, None] - knots[:, :-1, None]))
 
-    def forward(self, score: Tensor, index: Tensor) -> Tensor:
-        """Map a score P of the kind ``index`` (int64 scalar) to 1xP in 0..1."""
-        lower, inverse = self.lower[index].view(-1, 1), self.inverse_width[index].view(-1, 1)
+    def forward(self, scores: Tensor, index: Tensor) -> Tensor:
+        """Map the score ``index`` (int64 scalar) of KxP to 1x1xP in 0..1."""
+        index = index.view(1)
+        score, lower, inverse = (
+            rows.index_select(0, index) for rows in (scores, self.lower, self.inverse_width)
+        )
         pieces = ((score - lower) * inverse).clamp(0.0, 1.0)
         count = self.lower.shape[1]
         return pieces.new_full((1, count), 1.0 / count) @ pieces
@@ -131,6 +134,6 @@ class DeployedGraph(nn.Module):
         )
         labels = fine.argmax(dim=1)[0].to(torch.uint8)
         confidence = to_uint8(1.0 - scores[0]).view(height, width)
-        anomaly = to_uint8(self.scale(scores[score_index], score_index)).view(height, width)
+        anomaly = to_uint8(self.scale(scores, score_index)).view(height, width)
         planes = scores.view(-1, height, width)
         return labels, confidence, anomaly, prediction.embedding[0], planes

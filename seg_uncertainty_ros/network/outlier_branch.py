@@ -23,35 +23,40 @@ if TYPE_CHECKING:
 
 
 class OutlierBranch(nn.Module):
-    """One logit from the features at strides 8, 16 and 32 and from the decoder's.
+    """One logit from the encoder's features at strides 8, 16 and 32 and from the decoder's.
 
-    Only 1x1 convolutions at stride 8: a few percent of the network.
+    Only 1x1 convolutions at stride 8, of every second of the decoder's features in every second
+    row: two percent of the network. Without the decoder's it costs a fifth less and finds less.
     """
 
     def __init__(
-        self, channels: Sequence[int], features: int, width: int = 32, dropout: float = 0.1
+        self, channels: Sequence[int], features: int, width: int = 16, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(count, width, 1, bias=False), nn.BatchNorm2d(width))
-            for count in (features, *channels[1:])
+            _lateral(count, width, stride)
+            for count, stride in ((features, 2), *((count, 1) for count in channels[1:]))
         )
         self.hidden = conv_bn_relu(width, width, 1)
         self.output = nn.Conv2d(width, 1, 1)
 
     def forward(self, pyramid: Sequence[Tensor], features: Tensor) -> Tensor:
-        """Map the encoder's features at strides 4 to 32 and φ NxFxH/4xW/4 to logits NxH/4xW/4."""
+        """Map the encoder's features at strides 4 to 32, and φ at 4, to logits Nx1xH/4xW/4."""
         fine, eighth, *coarse = (
             lateral(self.dropout(level))
-            for lateral, level in zip(
-                self.laterals, (F.avg_pool2d(features, 2), *pyramid[1:]), strict=True
-            )
+            for lateral, level in zip(self.laterals, (features, *pyramid[1:]), strict=True)
         )
         top = coarse[-1]
         for level in (*reversed(coarse[:-1]), eighth):
             top = level + _twice(top)
-        return _twice(self.output(self.hidden(F.relu(top + fine))))[:, 0]
+        return _twice(self.output(self.hidden(F.relu(top + fine))))
+
+
+def _lateral(channels: int, width: int, stride: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)
+    )
 
 
 def _twice(x: Tensor) -> Tensor:

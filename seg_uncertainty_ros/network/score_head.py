@@ -127,7 +127,7 @@ class ScoreHead(nn.Module):
         height, width = coarse.shape[2:]
         scores = self._judge(coarse / self.temperature, features)
         confidence = to_uint8(1.0 - scores[0]).view(height, width)
-        anomaly = to_uint8(self.scale(scores[score_index], score_index)).view(height, width)
+        anomaly = to_uint8(self.scale(scores, score_index)).view(height, width)
         source = logits if features is None else features
         embedding = source.mean(dim=(2, 3), keepdim=True).flatten()
         return labels, confidence, anomaly, embedding, scores.view(-1, height, width)

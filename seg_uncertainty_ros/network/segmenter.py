@@ -28,7 +28,7 @@ class Prediction:
 
     ``logits`` NxSxH/4xW/4; ``features`` φ before the last convolution, NxFxH/4xW/4, >= 0;
     ``embedding`` NxD, the encoder's features at each stride, averaged over the image.
-    ``outlier`` NxH/4xW/4, logit of being no class at all; None where the network has no such
+    ``outlier`` Nx1xH/4xW/4, logit of being no class at all; None where the network has no such
     output.
     """
 

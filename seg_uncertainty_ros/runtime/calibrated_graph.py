@@ -120,10 +120,11 @@ class CalibratedGraph:
         single = knots.astype(np.float32)
         values = {LOWER: single[:, :-1], INVERSE_WIDTH: 1.0 / np.diff(single, axis=1)}
         for name, new in values.items():
-            if (old := self.tensor(name).shape) != new.shape:
+            old = self.tensor(name).shape
+            if old[:2] != new.shape:  # and perhaps a last axis of length 1
                 msg = f'{self.path}: {name} is {old}, not of knots {knots.shape}'
                 raise GraphError(msg)
-            self._replace(name, new)
+            self._replace(name, new.reshape(old))
 
     def save(self, path: Path) -> None:
         """Write the graph."""

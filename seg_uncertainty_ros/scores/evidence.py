@@ -60,9 +60,8 @@ class Evidence:
         *,
         tenths: bool = False,
     ) -> Evidence:
-        """Return the evidence of a prediction: logits NxSxHxW, φ NxFxHxW, outlier NxHxW."""
-        if outlier is not None:
-            outlier = outlier.flatten(1).unsqueeze(1)
+        """Return the evidence of a prediction: logits NxSxHxW, φ NxFxHxW, outlier Nx1xHxW."""
+        outlier = None if outlier is None else outlier.flatten(2)
         return cls(logits.flatten(2), features, outlier, temperature, tenths)
 
     @property

@@ -100,7 +100,7 @@ def objective(
     outlier = targets == OUTLIER
     loss = superset_cross_entropy(logits, targets, table, weights)
     if recipe.outlier_output != 'none':
-        logit = _upsample(prediction.outlier[:, None])[:, 0]
+        logit = _upsample(prediction.outlier)[:, 0]
         if recipe.outlier_output == 'void':
             # The softmax over S + 1 classes is that over S, and these odds of the void class.
             logit = logit - logits.logsumexp(dim=1)

@@ -15,6 +15,7 @@ from seg_uncertainty_ros.network.deployed import ScoreScale
 from seg_uncertainty_ros.network.export import OPSET
 from seg_uncertainty_ros.network.export import export_onnx
 from seg_uncertainty_ros.network.segmenter import Segmenter
+from seg_uncertainty_ros.runtime.calibrated_graph import CLASSIFIER
 from seg_uncertainty_ros.scores import DEPLOYED
 from seg_uncertainty_ros.scores import SCORES
 from seg_uncertainty_ros.scores import FeatureStatistics
@@ -84,12 +85,19 @@ def test_onnx_runtime_equals_torch(graph, exported, size, score):
     np.testing.assert_allclose(actual[4], scores, rtol=2e-3, atol=2e-3)
 
 
+def test_the_size_of_the_planes_is_that_of_the_logits(exported):
+    nodes = onnx.load(exported).graph.node
+    (shape,) = [node for node in nodes if node.op_type == 'Shape']
+    (convolution,) = [node for node in nodes if shape.input[0] in node.output]
+    assert CLASSIFIER in convolution.input
+
+
 def test_scale_is_the_interpolation_of_its_knots():
     knots = torch.tensor([[0.0, 1.0, 1.5, 4.0], [-3.0, -2.0, 5.0, 5.5]])
-    score = torch.linspace(-5, 7, 60)
-    for index in range(2):
-        actual = ScoreScale(knots)(score, torch.tensor(index))
-        expected = np.interp(score.numpy(), knots[index].numpy(), np.linspace(0, 1, 4))[None]
+    scores = torch.stack([torch.linspace(-5, 7, 60), torch.linspace(6, -4, 60)])
+    for index, (score, row) in enumerate(zip(scores.numpy(), knots.numpy(), strict=True)):
+        actual = ScoreScale(knots)(scores, torch.tensor(index))
+        expected = np.interp(score, row, np.linspace(0, 1, 4))[None, None]
         np.testing.assert_allclose(actual.numpy(), expected, atol=1e-6)
 
 

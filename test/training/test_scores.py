@@ -139,7 +139,7 @@ def score_of(name, logits, features, outlier):
     evidence = Evidence.of(
         torch.from_numpy(logits)[None],
         torch.from_numpy(features)[None],
-        torch.from_numpy(outlier)[None],
+        torch.from_numpy(outlier)[None, None],
         TEMPERATURE,
     )
     (module,) = build_scores([name], outlier=True, statistics=random_statistics())
@@ -172,7 +172,7 @@ def test_a_largest_logit_that_is_not_quite_itself_is_the_largest_still(name):
     (module,) = build_scores([name], outlier=True, statistics=random_statistics())
     found = []
     for offset in (0.0, 1e-6):
-        planes = (torch.from_numpy(x)[None] for x in (logits, features, outlier))
+        planes = (torch.from_numpy(x)[None] for x in (logits, features, outlier[None]))
         evidence = Evidence.of(*planes, TEMPERATURE)
         evidence.__dict__['shifted'] = evidence.logits - evidence.maximum - offset
         found.append(module(evidence))
