@@ -4,16 +4,37 @@
 
 from __future__ import annotations
 
+import json
 import time
+from itertools import cycle
+from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pytest
+from rclpy.qos import DurabilityPolicy
+from rclpy.qos import QoSProfile
 from ros_graph import until
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_msgs.msg import String
 from test_nodes_monitor import QUIET
 from test_nodes_monitor import Camera
+from test_nodes_monitor import time_of
 
 from seg_uncertainty_ros.nodes.conversions import image_message
+from seg_uncertainty_ros.nodes.monitor import PLANES
 from seg_uncertainty_ros.nodes.monitor import MonitorNode
+from seg_uncertainty_ros.nodes.recorder import PLANES as RECORDED
+from seg_uncertainty_ros.nodes.recorder import Alarm
+from seg_uncertainty_ros.nodes.recorder import RecorderNode
+from seg_uncertainty_ros.nodes.recorder import StateError
+from seg_uncertainty_ros.nodes.segmentation import SegmentationNode
+from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.recordings import open_source
 from seg_uncertainty_ros.recordings.event_log import read_events
 
 LOG = 'monitor: event log'
@@ -51,7 +72,8 @@ def test_events_of_a_drive(graph, bundle_path, bundle, tmp_path):
     until(lambda: node._complaints.count, 'rejection')
     camera.second -= 100.0
     camera.show()
-    until(lambda: node._last_stamp_ns < (camera.second + 1) * 1e9, 'older planes')
+    earlier_ns = (camera.second + 1) * 1e9
+    until(lambda: (node._last_stamp_ns or earlier_ns) < earlier_ns, 'older planes')
     status, values = graph.status(LOG, lambda v: int(v.get('written', 0)) >= 5)
     assert status.level == b'\x00'
     assert values['lost'] == '0'
@@ -110,3 +132,147 @@ def test_contradicting_limits_are_refused(graph, error_lines, bundle_path):
     (line,) = error_lines.wait('monitor')
     assert 'expected two files of 8388608' in line
     assert graph.state('monitor') == 'unconfigured'
+
+
+DRIVE = 'procedural:seed=109,duration=12,rate=10,width=320,height=192,unknown=cargo_box:6-10.5'
+# Frames in which the box comes close.
+CLOSE = (80, 95)
+SNAPSHOTS = 'recorder: snapshots'
+
+
+def encoded(frame, transport):
+    """Return the message of a frame as a camera driver would send it now."""
+    header = Header(stamp=time_of(time.time()), frame_id='front')
+    if transport == 'raw':
+        return image_message(frame.image, header)
+    _, data = cv2.imencode('.jpg', frame.image)
+    message = CompressedImage(header=header, format='jpeg')
+    message.data.frombytes(data.data)
+    return message
+
+
+def read_bag(path):
+    """Return messages by topic, each with its stamp."""
+    with AnyReader([path]) as reader:
+        found = {}
+        for connection, _, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            if (header := getattr(message, 'header', None)) is not None:
+                stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
+                found.setdefault(connection.topic, {})[stamp] = message
+            else:
+                found.setdefault(connection.topic, []).append(message)
+        return found
+
+
+@pytest.mark.parametrize('transport', ['raw', 'compressed'])
+def test_a_snapshot_replays_to_the_same_planes(graph, bundle_path, bundle, tmp_path, transport):
+    limits = {
+        **QUIET,
+        'ood_area__enter': 0.015,
+        'ood_area__exit': 0.005,
+        'ood_area__hold_off': 3600.0,
+    }
+    graph.node(SegmentationNode, bundle=str(bundle_path), image_transport=transport)
+    monitor = graph.node(
+        MonitorNode, bundle=str(bundle_path), event_log__directory=str(tmp_path), **limits
+    )
+    graph.node(
+        RecorderNode,
+        directory=str(tmp_path),
+        before=10.0,
+        after=0.5,
+        image_transport=transport,
+    )
+    topic = {'raw': '/image', 'compressed': '/image/compressed'}[transport]
+    camera = graph.publisher(CompressedImage if transport == 'compressed' else Image, topic)
+    until(lambda: camera.get_subscription_count() == 2, 'both listeners')
+    for name in PLANES:
+        graph.wait_for_subscribers(f'/segmentation/{name}', 2 if name in RECORDED else 1)
+    frames = cycle(islice(open_source(DRIVE), *CLOSE))
+
+    def drive():
+        judged = monitor._judged
+        camera.publish(encoded(next(frames), transport))
+        until(lambda: monitor._judged > judged, 'its judgement')
+        return [e for e in read_events(tmp_path).events if e['kind'] == 'snapshot']
+
+    until(lambda: list(tmp_path.glob('*.jsonl')), 'the logs')
+    (event,) = until(drive, 'a snapshot', timeout_s=50.0)
+    status, values = graph.status(SNAPSHOTS)
+    assert (status.level, values['taken'], values['failed']) == (b'\x00', '1', '0')
+    # The log names the bag, the warning and the frame.
+    begin = next(e for e in read_events(tmp_path).events if e['kind'] == 'begin')
+    assert begin['warning']['name'] == 'ood_area'
+    assert event['details']['warnings'] == ['ood_area']
+    assert event['frame']['stamp_ns'] == begin['frame']['stamp_ns']
+    assert event['details']['bundle'] == bundle.label
+    path = tmp_path / event['details']['bag']
+    assert path.name.endswith('.ood_area')
+    # The bag has the frame of the warning, and replays to the same planes.
+    bag = read_bag(path)
+    assert begin['frame']['stamp_ns'] in bag['/segmentation/mask']
+    assert {topic, '/segmentation/mask', '/segmentation/anomaly', '/monitor/state'} == bag.keys()
+    pipeline = Pipeline(bundle)
+    compared = 0
+    for frame in open_source(str(path), topic=topic):
+        mask = bag['/segmentation/mask'].get(frame.stamp_ns)
+        anomaly = bag['/segmentation/anomaly'].get(frame.stamp_ns)
+        if mask is None or anomaly is None:
+            continue
+        result = pipeline.process(frame)
+        assert np.array_equal(mask.data, result.mask.reshape(-1))
+        assert np.array_equal(anomaly.data, result.anomaly.reshape(-1))
+        assert mask.header.frame_id == frame.frame_id == 'front'
+        compared += 1
+    assert compared >= 3
+
+
+def test_a_recorder_without_a_directory_says_so(graph, error_lines):
+    graph.node(RecorderNode)
+    (line,) = error_lines.wait('recorder')
+    assert 'parameter directory is empty' in line
+    assert graph.status(SNAPSHOTS)[0].level == b'\x02'
+
+
+def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_lines, tmp_path):
+    node = graph.node(RecorderNode, directory=str(tmp_path), before=1.0, after=0.0)
+    camera = graph.publisher(Image, '/image')
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    states = graph.publisher(String, '/monitor/state', latched)
+
+    def say(*names):
+        warnings = [{'name': name, 'message': f'{name} is bad'} for name in names]
+        content = {'warnings': warnings, 'stamp_ns': 5, 'bundle': 'x 1 abc'}
+        states.publish(String(data=json.dumps(content)))
+
+    say('latency')  # raised before the recorder knew: not its beginning
+    until(lambda: node._known == {'latency'}, 'the first state')
+    states.publish(String(data='{"warnings": 3}'))
+    until(lambda: node._complaints.count == 1, 'the complaint')
+    header = Header(stamp=time_of(1.0))
+    camera.publish(image_message(np.zeros((4, 4, 3), np.uint8), header))
+    until(lambda: node._snapshots.ring.bytes > 48, 'the image')
+    say('latency', 'ood_area')
+    until(lambda: node._counts['taken'] == 1, 'the snapshot')
+    say()
+    say('domain_shift')
+    until(lambda: node._counts['refused'] == 1, 'the refusal')
+    assert graph.transition('recorder', 'deactivate')
+    assert graph.transition('recorder', 'cleanup')
+    taken, refused = read_events(tmp_path).events
+    assert taken['details']['warnings'] == ['ood_area']
+    assert refused['details'] == {
+        'warnings': ['domain_shift'],
+        'bundle': 'x 1 abc',
+        'bag': None,
+    }
+    assert 'one in 60 s at most' in refused['message']
+    (line,) = error_lines.wait('recorder')
+    assert line.startswith('monitor/state: no state of a monitor')
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"warnings": [3]}', '[' * 100_000])
+def test_a_state_that_is_none(text):
+    with pytest.raises(StateError, match='no state of a monitor'):
+        Alarm.of(text)
