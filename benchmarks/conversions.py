@@ -167,10 +167,7 @@ def publishing(width, height, rounds, bar):
 
     cases = {
         'plane, mono8': (message, arrays((height, width), np.uint8)),
-        'anomaly, 32FC1': (
-            lambda plane: message(conversions.unit_floats(plane)),
-            arrays((height, width), np.uint8),
-        ),
+        'anomaly, 32FC1': (message, arrays((height, width), np.float32)),
         'overlay, bgr8': (message, arrays((height, width, 3), np.uint8)),
         'dispersion, 32FC3': (message, arrays((height // 4, width // 4, 3), np.float32)),
         'embedding': (

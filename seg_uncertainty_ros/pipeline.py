@@ -59,7 +59,8 @@ class Result:
     scale; ``embedding`` float32 D; ``scores`` raw float32 planes by name, only where asked for.
     ``dispersion``: float32 (h, w, K) at the size of the logits, the raw scores that the bundle's
     meta model looks at; None where it has none. ``image_statistics``: brightness, blur and more of
-    what the network took; None where that is too small.
+    what the network took; None where that is too small. ``exact_anomaly``: float32, 0..1, the
+    anomaly without the steps of uint8; only where asked for.
     """
 
     mask: NDArray[np.uint8]
@@ -70,6 +71,7 @@ class Result:
     timings: Timings
     dispersion: NDArray[np.float32] | None = None
     image_statistics: ImageStatistics | None = None
+    exact_anomaly: NDArray[np.float32] | None = None
 
 
 class Pipeline:
@@ -130,7 +132,9 @@ class Pipeline:
             raise PipelineError(msg)
         self._score_index = names.index(name)
 
-    def process(self, frame: Frame, *, keep_scores: bool = False) -> Result:
+    def process(
+        self, frame: Frame, *, keep_scores: bool = False, exact_anomaly: bool = False
+    ) -> Result:
         """Segment a frame.
 
         Raises:
@@ -146,7 +150,8 @@ class Pipeline:
         height, width = image.shape[:2]
         resized = network_input(image, self.bundle.geometry)
         prepared = perf_counter()
-        outputs = self.runtime.run(resized, self._score_index)
+        score_index = self._score_index  # another thread may set it
+        outputs = self.runtime.run(resized, score_index)
         inferred = perf_counter()
         size = (width, height) if self.plane_size == 'camera' else resized.shape[1::-1]
         mask = _resize(outputs.labels, size, cv2.INTER_NEAREST)
@@ -156,6 +161,11 @@ class Pipeline:
         if keep_scores:
             planes = zip(self.bundle.score_names, outputs.scores, strict=True)
             scores = {name: _resize(plane, size, cv2.INTER_LINEAR) for name, plane in planes}
+        exact = None
+        if exact_anomaly:
+            knots = self.bundle.scores[score_index].knots
+            exact = np.interp(outputs.scores[score_index], knots, np.linspace(0, 1, len(knots)))
+            exact = _resize(exact.astype(np.float32), size, cv2.INTER_LINEAR)
         dispersion = None
         if self._dispersion:
             dispersion = cv2.merge([outputs.scores[index] for index in self._dispersion])
@@ -170,6 +180,7 @@ class Pipeline:
             timings=Timings(prepared - start, inferred - prepared, done - inferred),
             dispersion=dispersion,
             image_statistics=statistics,
+            exact_anomaly=exact,
         )
 
 

@@ -105,6 +105,19 @@ def test_anomaly_plane_is_the_calibrated_score(bundle, street):
         assert outputs.confidence == pytest.approx(255 * (1 - outputs.scores[0]), abs=0.51)
 
 
+@pytest.mark.parametrize('plane_size', ['network', 'camera'])
+def test_exact_anomaly_is_the_plane_without_its_steps(bundle, street, plane_size):
+    pipeline = Pipeline(bundle, plane_size=plane_size)
+    assert pipeline.process(street).exact_anomaly is None
+    result = pipeline.process(street, exact_anomaly=True)
+    exact = result.exact_anomaly
+    assert (exact.dtype, exact.shape) == (np.float32, result.anomaly.shape)
+    assert 0.0 <= exact.min() <= exact.max() <= 1.0
+    # Up to a step of the graph, as above, and half a step of the resize.
+    assert np.abs(exact * 255.0 - result.anomaly).max() <= 1.5
+    assert len(np.unique(exact)) > 256
+
+
 def test_dispersion_is_the_raw_scores_at_the_size_of_the_logits(bundle, street, pipeline):
     names = ('margin', 'entropy', 'pgn_uniform')
     result = Pipeline(bundle, plane_size='network', dispersion=names).process(

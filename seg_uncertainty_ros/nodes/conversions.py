@@ -167,11 +167,6 @@ def unit_plane_from_image(message: Image) -> NDArray[np.uint8]:
     return np.rint(np.clip(np.nan_to_num(plane), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def unit_floats(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return a uint8 plane as float32, 0-1."""
-    return plane.astype(np.float32) / np.float32(255.0)
-
-
 def embedding_message(embedding: NDArray[np.float32], header: Header) -> Image:
     """Return a vector as a 32FC1 image of one row.
 

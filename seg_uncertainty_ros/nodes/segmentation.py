@@ -324,7 +324,8 @@ class SegmentationNode(ManagedNode):
         else:
             frame, kind = conversions.frame_from_image(message), message.encoding
         self._camera.frame(frame, kind)
-        result = self._pipeline.process(frame)
+        exact = self.parameters['anomaly_encoding'] == '32FC1'
+        result = self._pipeline.process(frame, exact_anomaly=exact)
         for name, output in self._outputs.items():
             if name in OPTIONAL and getattr(result, name) is None:
                 continue
@@ -368,9 +369,8 @@ class SegmentationNode(ManagedNode):
         return conversions.image_message(result.confidence, header)
 
     def _make_anomaly(self, _frame: Frame, result: Result, header: Header) -> Image:
-        if self.parameters['anomaly_encoding'] == '32FC1':
-            return conversions.image_message(conversions.unit_floats(result.anomaly), header)
-        return conversions.image_message(result.anomaly, header)
+        exact = result.exact_anomaly
+        return conversions.image_message(result.anomaly if exact is None else exact, header)
 
     def _make_embedding(self, _frame: Frame, result: Result, header: Header) -> Image:
         return conversions.embedding_message(result.embedding, header)

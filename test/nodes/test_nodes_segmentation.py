@@ -163,7 +163,9 @@ def test_network_size_float_anomaly_embedding_and_camera_info(graph, bundle_path
     assert (mask.height, mask.width) == (rows, columns)
     assert anomaly.encoding == '32FC1'
     assert 0.0 <= plane_from_image(anomaly).min() <= plane_from_image(anomaly).max() <= 1.0
-    expected = Pipeline(bundle).process(Frame(pixels, 0))
+    pipeline = Pipeline(bundle, plane_size='network')
+    expected = pipeline.process(Frame(pixels, 0), exact_anomaly=True)
+    np.testing.assert_allclose(plane_from_image(anomaly), expected.exact_anomaly, atol=1e-5)
     np.testing.assert_allclose(embedding_from_image(embedding), expected.embedding, rtol=1e-5)
     sent = image_statistics_from_image(statistics)
     np.testing.assert_allclose(sent, expected.image_statistics, rtol=1e-5)
@@ -353,10 +355,10 @@ def test_parameters_answer_while_an_image_is_in_work(graph, bundle_path, message
     working, go_on = threading.Event(), threading.Event()
     process = node._pipeline.process
 
-    def slow(frame):
+    def slow(*arguments, **options):
         working.set()
         assert go_on.wait(20.0)
-        return process(frame)
+        return process(*arguments, **options)
 
     node._pipeline.process = slow
     publisher = graph.publisher(Image, '/image')
