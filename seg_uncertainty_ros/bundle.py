@@ -14,6 +14,7 @@ import shutil
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cache
 from itertools import islice
 from itertools import pairwise
 from math import isfinite
@@ -32,8 +33,8 @@ from seg_uncertainty_ros.segments.meta import MetaModelError
 from seg_uncertainty_ros.shift.reference import ShiftReference
 from seg_uncertainty_ros.shift.reference import ShiftReferenceError
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import one_line
 from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,17 +229,21 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
     except TextError as error:
         msg = f'{source}: {error}'
         raise BundleError(msg) from error
-    schema = json.loads(Path(__file__).with_name('bundle.schema.json').read_text('utf-8'))
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = islice(validator.iter_errors(manifest), MAX_ERRORS)
+    errors = islice(_validator().iter_errors(manifest), MAX_ERRORS)
     if error := jsonschema.exceptions.best_match(errors):
         where = '.'.join(str(part) for part in error.absolute_path) or 'manifest'
-        msg = f'{source}: {one_line(where)}: {one_line(error.message)}'
+        msg = f'{source}: {shown(where)}: {shown(error.message)}'
         raise BundleError(msg)
     if problem := _inconsistency(manifest):
         msg = f'{source}: {problem}'
         raise BundleError(msg)
     return manifest
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(Path(__file__).with_name('bundle.schema.json').read_text('utf-8'))
+    return jsonschema.Draft202012Validator(schema)
 
 
 def _classes(manifest: dict[str, Any]) -> tuple[ClassInfo, ...]:
@@ -283,7 +288,7 @@ def _inconsistency(manifest: dict[str, Any]) -> str | None:
     texts += [entry['name'] for key in ('classes', 'scores') for entry in manifest[key]]
     for text in texts:
         if not text.isprintable():
-            return f'names: {one_line(repr(text))}, expected printable characters'
+            return f'names: {shown(repr(text))}, expected printable characters'
     for key in ('classes', 'scores'):
         names = [entry['name'] for entry in manifest[key]]
         if len(set(names)) < len(names):

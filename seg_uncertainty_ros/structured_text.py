@@ -25,7 +25,7 @@ class TextError(SegUncertaintyError):
     """A text that is not what it should be; the message says what is wrong, not with which."""
 
 
-def one_line(text: str, length: int = 200) -> str:
+def shown(text: str, length: int = 200) -> str:
     """Return the beginning of a text of others, with what is no printable character escaped."""
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:length])
 

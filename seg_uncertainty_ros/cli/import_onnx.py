@@ -17,7 +17,7 @@ from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
 from seg_uncertainty_ros.cli.options import new_directory
 from seg_uncertainty_ros.evaluation.images import open_images
-from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     import argparse
@@ -193,11 +193,11 @@ def read_classes(path: Path) -> tuple[ClassInfo, ...]:
         name = ' '.join(words[:-3] if colored else words)
         color = tuple(map(int, words[-3:])) if colored else None
         if not name or (color and max(color) > 255):
-            shown = one_line(repr(line.strip()), 80)
-            msg = f'--classes {path}: line {number}: {shown}, expected name R G B'
+            quoted = shown(repr(line.strip()), 80)
+            msg = f'--classes {path}: line {number}: {quoted}, expected name R G B'
             raise CommandError(msg)
         if name in [info.name for info in classes]:
-            msg = f'--classes {path}: line {number}: {one_line(repr(name), 80)} a second time'
+            msg = f'--classes {path}: line {number}: {shown(repr(name), 80)} a second time'
             raise CommandError(msg)
         classes.append(ClassInfo(name, color or default_color(name, len(classes))))
     if not 2 <= len(classes) <= MOST_CLASSES:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 from typing import Any
@@ -18,7 +17,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float32
 from std_msgs.msg import String
 
+from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.nodes.conversions import frame_from_image
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +44,15 @@ TOPICS = (
 )
 OVERLAY = 'segmentation/overlay'
 PENDING = 16
+
+
+def parse_state(text: str) -> dict[str, Any]:
+    """Return the assessment in a message of the monitor; raises TextError."""
+    assessment = parse_json(text)
+    if not isinstance(assessment, dict) or type(assessment.get('stamp_ns')) is not int:
+        msg = f'{shown(text, 80)!r} is no assessment with a stamp'
+        raise TextError(msg)
+    return assessment
 
 
 class Observer(Node):
@@ -90,7 +102,7 @@ class Observer(Node):
         def record(data: bytes) -> None:
             self._bag.write_raw(topic, msgtype, data, self.get_clock().now().nanoseconds)
             if kind is String:
-                self._on_state(json.loads(deserialize_message(data, String).data))
+                self._on_state(deserialize_message(data, String).data)
             elif kind is DiagnosticArray:
                 self._on_diagnostics(deserialize_message(data, DiagnosticArray))
 
@@ -102,11 +114,20 @@ class Observer(Node):
             self.messages[status.name] = status.message
 
     def _on_overlay(self, message: Image) -> None:
-        frame = frame_from_image(message)
+        try:
+            frame = frame_from_image(message)
+        except FrameError as error:
+            self.get_logger().error(f'{OVERLAY}: {error}')
+            return
         self._overlays[frame.stamp_ns] = frame.image
         self._pair()
 
-    def _on_state(self, assessment: dict[str, Any]) -> None:
+    def _on_state(self, text: str) -> None:
+        try:
+            assessment = parse_state(text)
+        except TextError as error:
+            self.get_logger().error(f'monitor/state: {error}')
+            return
         self.assessments.append(assessment)
         self._states[assessment['stamp_ns']] = assessment
         while len(self._states) > 4 * PENDING:

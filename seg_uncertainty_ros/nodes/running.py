@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence
 
+    from rclpy.context import Context
+
 # How soon a finished node, or a signal, ends the process (s).
 PERIOD_S = 0.2
 EXIT_S = 10.0
@@ -67,7 +69,7 @@ def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told_to_stop.set())
     try:
-        _init()
+        initialise()
         created = create()
     except (SegUncertaintyError, NameValidationException, ParameterException) as error:
         get_logger('seg_uncertainty_ros').fatal(one_line(error))
@@ -102,12 +104,16 @@ def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
         rclpy.try_shutdown()
 
 
-def _init() -> None:
+def initialise(args: Sequence[str] | None = None, context: Context | None = None) -> None:
+    """Start ROS; raises ArgumentsError where it refuses an argument or a parameter file."""
     try:
         # Not ROS's handlers of signals: they shut it down in the middle of whatever is going on,
         # and a node could not even say that it ends.
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:
+        options = SignalHandlerOptions.NO
+        rclpy.init(
+            args=None if args is None else [*args], context=context, signal_handler_options=options
+        )
+    except (RuntimeError, ValueError) as error:  # ValueError: a message that is no UTF-8
         msg = f'ROS arguments: {one_line(error)}'
         raise ArgumentsError(msg) from error
 

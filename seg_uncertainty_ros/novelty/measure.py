@@ -17,8 +17,8 @@ from seg_uncertainty_ros.novelty.q_emd import q_emd
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.onnx_runtime import open_session
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import one_line
 from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +160,7 @@ def parse_embedding(text: str, size: int, path: Path) -> NDArray[np.float64]:
     try:
         return np.asarray(parse_json(text), np.float64).reshape(size)
     except (TextError, TypeError, ValueError) as error:
-        msg = f'{path}: metadata {PATTERN}: {one_line(str(error))}, expected ({size},)'
+        msg = f'{path}: metadata {PATTERN}: {shown(str(error))}, expected ({size},)'
         raise NoveltyError(msg) from error
 
 
@@ -169,7 +169,7 @@ def parse_held_out(text: str, path: Path) -> tuple[NDArray[np.float64], NDArray[
     try:
         first, second = (np.asarray(part, np.float64) for part in parse_json(text))
     except (TextError, TypeError, ValueError) as error:
-        msg = f'{path}: metadata {HELD_OUT}: {one_line(str(error))}, expected two tables'
+        msg = f'{path}: metadata {HELD_OUT}: {shown(str(error))}, expected two tables'
         raise NoveltyError(msg) from error
     for array in (first, second):
         table = array.ndim == 2 and array.shape[1] == len(METRICS)

@@ -19,7 +19,7 @@ from seg_uncertainty_ros.procedural.unknowns import KINDS
 from seg_uncertainty_ros.procedural.unknowns import Unknown
 from seg_uncertainty_ros.procedural.world import Item
 from seg_uncertainty_ros.procedural.world import World
-from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,9 +249,9 @@ def _check_event(event: UnknownEvent | EffectEvent) -> None:
         )
     elif isinstance(event, UnknownEvent):
         if event.kind not in KINDS:
-            what = f'unknown = {one_line(repr(event.kind))} is none of {", ".join(KINDS)}'
+            what = f'unknown = {shown(repr(event.kind))} is none of {", ".join(KINDS)}'
     elif event.effect not in EFFECTS:
-        what = f'effect = {one_line(repr(event.effect))} is none of {", ".join(EFFECTS)}'
+        what = f'effect = {shown(repr(event.effect))} is none of {", ".join(EFFECTS)}'
     elif not 0 <= event.strength <= 1:
         what = f'strength = {event.strength} of effect {event.effect} is outside 0 to 1'
     if what:

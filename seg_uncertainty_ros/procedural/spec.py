@@ -10,7 +10,7 @@ from seg_uncertainty_ros.procedural.drive import Drive
 from seg_uncertainty_ros.procedural.drive import DriveError
 from seg_uncertainty_ros.procedural.drive import EffectEvent
 from seg_uncertainty_ros.procedural.drive import UnknownEvent
-from seg_uncertainty_ros.structured_text import one_line
+from seg_uncertainty_ros.structured_text import shown
 
 PREFIX = 'procedural:'
 DEMO_SEED = 109
@@ -60,7 +60,7 @@ def drive_arguments(spec: str) -> dict[str, Any]:
         key, separator, value = part.partition('=')
         if not separator or (key not in _NUMBERS and key not in ('effect', 'unknown')):
             known = ', '.join([*_NUMBERS, 'effect', 'unknown'])
-            msg = f'{_shown(spec)}: {_shown(part)} is no KEY=VALUE with a key of {known}'
+            msg = f'{_quoted(spec)}: {_quoted(part)} is no KEY=VALUE with a key of {known}'
             raise DriveError(msg)
         if key in _NUMBERS:
             numbers[_NAMES.get(key, key)] = _number(spec, key, value)
@@ -78,7 +78,7 @@ def _number(spec: str, key: str, value: str) -> int | float:
     try:
         return _NUMBERS[key](value)
     except ValueError:
-        msg = f'{_shown(spec)}: {key} = {_shown(value)} is no {_NUMBERS[key].__name__}'
+        msg = f'{_quoted(spec)}: {key} = {_quoted(value)} is no {_NUMBERS[key].__name__}'
         raise DriveError(msg) from None
 
 
@@ -87,7 +87,7 @@ def _effect(spec: str, value: str, duration: float) -> EffectEvent:
     try:
         return EffectEvent(0.0, max(duration, 1e-3), name, float(strength or 1), 0.0)
     except ValueError:
-        msg = f'{_shown(spec)}: effect = {_shown(value)} is no NAME:STRENGTH'
+        msg = f'{_quoted(spec)}: effect = {_quoted(value)} is no NAME:STRENGTH'
         raise DriveError(msg) from None
 
 
@@ -97,9 +97,9 @@ def _unknown(spec: str, value: str) -> UnknownEvent:
     try:
         return UnknownEvent(float(start), float(end), kind)
     except ValueError:
-        msg = f'{_shown(spec)}: unknown = {_shown(value)} is no KIND:START-END'
+        msg = f'{_quoted(spec)}: unknown = {_quoted(value)} is no KIND:START-END'
         raise DriveError(msg) from None
 
 
-def _shown(text: str) -> str:
-    return one_line(repr(text))
+def _quoted(text: str) -> str:
+    return shown(repr(text))

@@ -24,8 +24,8 @@ from typing import Any
 
 from seg_uncertainty_ros.runtime.tensorrt_build import EngineError
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import one_line
 from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,15 +118,15 @@ class EngineCache:
             msg = f'{path}: unreadable: {error.strerror}'
             raise NoEngineError(msg) from error
         except (TextError, KeyError, TypeError) as error:
-            msg = f'{path.with_suffix(".json")}: damaged: {one_line(str(error))}'
+            msg = f'{path.with_suffix(".json")}: damaged: {shown(str(error))}'
             raise NoEngineError(msg) from error
         if changed:
             name = changed[0]
-            built_for = one_line(str(of[name]), 80)
+            built_for = shown(str(of[name]), 80)
             msg = f'{path}: stale: built for {name} {built_for}, wanted {asdict(key)[name]}'
             raise NoEngineError(msg)
         if (actual := hashlib.sha256(engine).hexdigest()) != digest:
-            stated = one_line(str(digest), 12)
+            stated = shown(str(digest), 12)
             msg = f'{path}: damaged: sha256 {actual[:12]}…, the JSON file says {stated}…'
             raise NoEngineError(msg)
         return engine

@@ -28,8 +28,8 @@ from seg_uncertainty_ros.shift.indicators import BINS
 from seg_uncertainty_ros.shift.indicators import INDICATORS
 from seg_uncertainty_ros.shift.sequential import SequentialTest
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import one_line
 from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -247,13 +247,13 @@ def _read_arrays(path: Path) -> dict[str, NDArray]:
     except ShiftReferenceError:
         raise
     except Exception as err:  # zipfile, its decompressors and numpy.lib have no common base
-        msg = f'cannot be read: {type(err).__name__} {one_line(str(err))}'
+        msg = f'cannot be read: {type(err).__name__} {shown(str(err))}'
         raise ShiftReferenceError(msg) from err
 
 
 def _read_array(archive: ZipFile, entry: ZipInfo) -> NDArray:
     if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # what NumPy writes
-        msg = f'{one_line(entry.filename, 40)}: compression {entry.compress_type}'
+        msg = f'{shown(entry.filename, 40)}: compression {entry.compress_type}'
         raise ShiftReferenceError(msg)
     # A whole member is bounded by its entry; the shape that it states is not.
     content = BytesIO(archive.read(entry))
@@ -261,10 +261,8 @@ def _read_array(archive: ZipFile, entry: ZipInfo) -> NDArray:
     read = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
     shape, _, dtype = read(content)
     if dtype.hasobject or prod(shape) * dtype.itemsize > entry.file_size:
-        msg = (
-            f'{one_line(entry.filename, 40)}: {dtype} of shape {shape} in {entry.file_size} bytes'
-        )
-        raise ShiftReferenceError(one_line(msg))
+        msg = f'{shown(entry.filename, 40)}: {dtype} of shape {shape} in {entry.file_size} bytes'
+        raise ShiftReferenceError(shown(msg))
     content.seek(0)
     return read_array(content, allow_pickle=False)
 
@@ -273,7 +271,7 @@ def _about(arrays: Mapping[str, NDArray]) -> dict:
     """Return the checked settings of a file."""
     if 'about' not in arrays:
         version = arrays.get('format', 'missing')
-        msg = f'format: {one_line(str(version), 40)}, expected {FORMAT}'
+        msg = f'format: {shown(str(version), 40)}, expected {FORMAT}'
         raise ShiftReferenceError(msg)
     try:
         about = parse_json(str(arrays['about']))
@@ -282,19 +280,19 @@ def _about(arrays: Mapping[str, NDArray]) -> dict:
         raise ShiftReferenceError(msg) from None
     version = about.get('format') if isinstance(about, dict) else about
     if version != FORMAT:
-        msg = f'format: {one_line(str(version), 40)}, expected {FORMAT}'
+        msg = f'format: {shown(str(version), 40)}, expected {FORMAT}'
         raise ShiftReferenceError(msg)
     for key, kind in _KINDS.items():
         if key not in about or not isinstance(about[key], kind):
-            msg = f'{key}: {one_line(repr(about.get(key, "missing")))}, expected {kind}'
+            msg = f'{key}: {shown(repr(about.get(key, "missing")))}, expected {kind}'
             raise ShiftReferenceError(msg)
     for key in ('names', 'indicators'):
         if not all(isinstance(name, str) and name.isprintable() for name in about[key]):
-            msg = f'{key}: {one_line(repr(about[key]))}, expected text'
+            msg = f'{key}: {shown(repr(about[key]))}, expected text'
             raise ShiftReferenceError(msg)
     if tuple(about['indicators']) != INDICATORS:
         other = sorted(set(about['indicators']) ^ set(INDICATORS))
-        msg = f'indicators: {one_line(repr(other))} differ, expected {list(INDICATORS)}'
+        msg = f'indicators: {shown(repr(other))} differ, expected {list(INDICATORS)}'
         raise ShiftReferenceError(msg)
     return about
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.structured_text import MAX_CHARACTERS
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import one_line
 from seg_uncertainty_ros.structured_text import parse_yaml
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,7 @@ class Recipe:
             with path.open(encoding='utf-8') as file:
                 values = parse_yaml(file.read(MAX_CHARACTERS + 1))
         except (OSError, UnicodeDecodeError, TextError) as error:
-            msg = f'{path}: unreadable recipe: {one_line(str(error))}'
+            msg = f'{path}: unreadable recipe: {shown(str(error))}'
             raise RecipeError(msg) from error
         if not isinstance(values, dict) or 'name' not in values:
             msg = f'{path}: a recipe is a mapping with at least a name'
@@ -110,13 +110,13 @@ class Recipe:
         known = {field.name: types[str(field.type)] for field in fields(cls)}
         for key, value in values.items():
             if key not in known or isinstance(value, bool) or not isinstance(value, known[key]):
-                shown = f'{one_line(str(key))}: {one_line(repr(value))}'
-                msg = f'{path}: {shown} is not a field of a recipe, or of another type'
+                entry = f'{shown(str(key))}: {shown(repr(value))}'
+                msg = f'{path}: {entry} is not a field of a recipe, or of another type'
                 raise RecipeError(msg)
         recipe = cls(**values)
         for key, choices in (('outlier_output', OUTLIER_OUTPUTS), ('trained', TRAINED)):
             if (value := getattr(recipe, key)) not in choices:
-                msg = f'{path}: {key}: {one_line(repr(value))} is none of {", ".join(choices)}'
+                msg = f'{path}: {key}: {shown(repr(value))} is none of {", ".join(choices)}'
                 raise RecipeError(msg)
         if recipe.trained == 'branch' and recipe.outlier_output == 'none':
             msg = f"{path}: trained: 'branch' of outlier_output 'none', expected void or head"
