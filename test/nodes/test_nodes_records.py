@@ -134,9 +134,9 @@ def test_contradicting_limits_are_refused(graph, error_lines, bundle_path):
     assert graph.state('monitor') == 'unconfigured'
 
 
-DRIVE = 'procedural:seed=109,duration=12,rate=10,width=320,height=192,unknown=cargo_box:6-10.5'
+DRIVE = 'procedural:seed=109,duration=6,rate=10,width=320,height=192,unknown=cargo_box:0.5-5'
 # Frames in which the box comes close.
-CLOSE = (80, 95)
+CLOSE = (27, 40)
 SNAPSHOTS = 'recorder: snapshots'
 
 
