@@ -70,6 +70,7 @@ DISPERSION = 'dispersion'
 IMAGE_STATISTICS = 'image_statistics'
 FROM_BUNDLE = -1.0
 TICK_S = 0.1
+CLOCK_STILL_S = 1.0
 CLOCK_SKEW_S = 0.05
 
 _LEVELS = {
@@ -250,6 +251,19 @@ def parse_polygon(text: str) -> tuple[tuple[float, float], ...]:
     return tuple(points)
 
 
+class ClockWatch:
+    """For how long a clock has stood still, as a simulated one does when its source dies."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+
+    def stands_still_s(self, now_ns: int, moment: float) -> float:
+        """Take the clock's time at a moment (s, steady) and return for how long it is the same."""
+        if self._last is None or self._last[0] != now_ns:
+            self._last = (now_ns, moment)
+        return moment - self._last[1]
+
+
 class MonitorNode(ManagedNode):
     """Feeds ``Monitor`` with what ``segmentation`` publishes and tells what it says."""
 
@@ -269,6 +283,7 @@ class MonitorNode(ManagedNode):
         self._judged = self._with_probability = self._with_image = 0
         self._latency_judged = False
         self._rejections = Recent()
+        self._clock_watch = ClockWatch()
         self._complaints = Complaints(self.get_logger().error)
         self._mismatches = QosMismatches(self, lambda text: self.get_logger().error(text))
         self._ood_area = self._output(Float32, 'ood_area')
@@ -626,6 +641,13 @@ class MonitorNode(ManagedNode):
             return diagnostics.ERROR, self.problem
         if self.state not in ('active', 'activating'):
             return diagnostics.OK, self.state
+        now_ns = self._now_ns()
+        if (still_s := self._clock_watch.stands_still_s(now_ns, time.monotonic())) > CLOCK_STILL_S:
+            # Then the tick does not come either, and silence is not noticed.
+            return diagnostics.STALE, (
+                f'the clock stands still at {now_ns * 1e-9:.3f} s for {still_s:.1f} s: '
+                'is /clock published?'
+            )
         if self._assessment is None:
             return diagnostics.STALE, 'no time yet: is /clock published?'
         faults = [*self._mismatches.lines(), *self._rejections.texts(time.monotonic())]

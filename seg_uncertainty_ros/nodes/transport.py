@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 PROFILE = 'fastdds.xml'
 SEGMENT_BYTES = 32 * 2**20
+# Of Fast DDS, 512 KiB, and what it needs besides.
+DEFAULT_SEGMENT_BYTES = 600_000
 SHARED_MEMORY = Path('/dev/shm')
 # Fast DDS 2 (Jazzy) reads the first name, Fast DDS 3 (Kilted) the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
@@ -107,16 +110,27 @@ def remove_leftovers(shared_memory: Path = SHARED_MEMORY) -> int:
     return freed
 
 
+def own_segments(pid: int | str = 'self') -> list[Path]:
+    """Return the segments of Fast DDS that a process has made: those that it keeps locked."""
+    found = []
+    for link in Path(f'/proc/{pid}/fd').iterdir():
+        with suppress(OSError):  # closed meanwhile
+            lock = link.readlink()
+            if lock.parent == SHARED_MEMORY and _LOCK.fullmatch(lock.name):
+                found.append(lock.with_name(lock.name.removesuffix('_el')))
+    return found
+
+
 @cache
-def has_segment() -> bool:
-    """Tell whether DDS got shared memory when it started; True where that is not known."""
+def has_room() -> bool:
+    """Tell whether DDS got shared memory for images when it started; True where that is unknown.
+
+    A segment of the default size does not count: ROS makes one, too, where it keeps to this host.
+    """
     try:
-        maps = Path('/proc/self/maps').read_text(encoding='utf-8', errors='replace')
+        return any(segment.stat().st_size > DEFAULT_SEGMENT_BYTES for segment in own_segments())
     except OSError:
         return True
-    return (
-        re.search(rf'{SHARED_MEMORY}/(fastrtps|fastdds)_[0-9a-f]{{16}}$', maps, re.M) is not None
-    )
 
 
 def shortcomings(
@@ -124,7 +138,7 @@ def shortcomings(
     shared_memory: Path = SHARED_MEMORY,
     *,
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
-    got_segment: Callable[[], bool] = has_segment,
+    got_room: Callable[[], bool] = has_room,
 ) -> list[str]:
     """Return what this process lacks to carry images, one line each; empty when all is well.
 
@@ -143,13 +157,13 @@ def shortcomings(
         for profile in dict.fromkeys(profiles)
         if not Path(profile).is_file()
     ]
-    if shared_memory.is_dir() and not got_segment():
+    if shared_memory.is_dir() and not got_room():
         free = free_bytes(shared_memory)
         if _is_ours(profiles) or free < SEGMENT_BYTES:
             lacking.append(
-                f'DDS runs without shared memory: {shared_memory} has {free >> 20} MiB free, a '
-                f'process needs {SEGMENT_BYTES >> 20} when it starts; it falls back to UDP and '
-                'loses images (in a container: --ipc=host or --shm-size)'
+                f'DDS runs without shared memory for images: {shared_memory} has {free >> 20} MiB '
+                f'free, a process needs {SEGMENT_BYTES >> 20} when it starts; DDS falls back to '
+                'UDP and loses images (in a container: --ipc=host or --shm-size)'
             )
     return lacking
 

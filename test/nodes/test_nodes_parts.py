@@ -451,14 +451,14 @@ def test_a_process_that_should_go_on_must_not_end(tmp_path, name, status, wrong)
 )
 def test_says_what_transport_lacks(tmp_path, environ, free, named):
     (line,) = transport.shortcomings(
-        environ, tmp_path, free_bytes=lambda _: free, got_segment=lambda: False
+        environ, tmp_path, free_bytes=lambda _: free, got_room=lambda: False
     )
     assert named in line
 
 
 def test_a_process_that_has_its_shared_memory_lacks_nothing_when_others_fill_the_rest(tmp_path):
     environ = {'FASTRTPS_DEFAULT_PROFILES_FILE': __file__}
-    options = {'free_bytes': lambda _: 0, 'got_segment': lambda: True}
+    options = {'free_bytes': lambda _: 0, 'got_room': lambda: True}
     assert transport.shortcomings(environ, tmp_path, **options) == []
 
 

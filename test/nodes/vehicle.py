@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
+# SPDX-License-Identifier: Apache-2.0
+"""Camera, segmentation and monitor as processes of their own, as on a vehicle, and a probe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import DurabilityPolicy
+from rclpy.qos import QoSProfile
+from ros_graph import until
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from seg_uncertainty_ros.nodes.conversions import stamp_ns
+from seg_uncertainty_ros.nodes.processes import yaml_scalar
+from seg_uncertainty_ros.nodes.transport import own_segments
+
+NAMES = ('segmentation', 'monitor', 'camera')
+OK, WARN, ERROR, STALE = (bytes([level]) for level in range(4))
+RATE_HZ = 20.0
+# Nothing but silence can raise a warning: the images are noise.
+QUIET = {
+    f'{name}.enabled': False for name in ('ood_area', 'low_confidence', 'domain_shift', 'latency')
+}
+# A start takes two seconds; a machine that has more to do than cores takes its time.
+PATIENCE_S = 60.0
+
+
+class Vehicle:
+    """Starts, kills and restarts the processes; the camera is the node replay, in a loop.
+
+    Moments are those at which the probe heard of something, in seconds of its system clock.
+    """
+
+    def __init__(self, graph, folder, bundle, environment):
+        self.graph = graph
+        self.bundle = folder / 'bundle'
+        shutil.copytree(bundle, self.bundle)
+        self.processes = {}
+        self.statuses = []
+        self.segments_of_the_killed = set()
+        self._folder = folder
+        self._environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain), **environment}
+        self._images = folder / 'images'
+        self._images.mkdir()
+        noise = np.random.default_rng(0)
+        for index in range(3):
+            pixels = noise.integers(0, 256, (96, 160, 3), dtype=np.uint8)
+            cv2.imwrite(str(self._images / f'{index}.png'), pixels)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.images = graph.subscribe(Image, '/image', 10)
+        self.masks = graph.subscribe(Image, '/segmentation/mask', 10)
+        self.states = graph.subscribe(String, '/monitor/state', latched)
+        graph.probe.create_subscription(DiagnosticArray, '/diagnostics', self._hear, 50)
+
+    def _hear(self, message):
+        now = time.time()
+        self.statuses.extend((now, status) for status in message.status)
+
+    def start(self, name, *, prefix=(), code='', **parameters):
+        """Start a process; ``prefix``: a command that runs it, ``code``: Python to run instead."""
+        common = {'bundle': self.bundle}
+        module = name
+        if name == 'camera':
+            module = 'replay'
+            common = {'source': self._images, 'loop': True, 'stamps': 'now', 'rate': RATE_HZ / 10}
+            common['wait_for_subscribers'] = 0
+        elif name == 'monitor':
+            common |= QUIET
+        else:
+            common['threads'] = 1
+        command = [sys.executable, *(('-c', code) if code else ('-m', f'{PACKAGE}.{module}'))]
+        command.append('--ros-args')
+        for key, value in {**common, **parameters}.items():
+            command += ['-p', f'{key}:={yaml_scalar(value)}']
+        with self._log(name).open('ab') as log:
+            self.processes[name] = subprocess.Popen(
+                [*prefix, *command], stdout=log, stderr=subprocess.STDOUT, env=self._environment
+            )
+
+    def signal(self, name, number):
+        self.processes[name].send_signal(number)
+        return time.time()
+
+    def kill(self, name):
+        """Kill a process without warning and return when."""
+        process = self.processes.pop(name)
+        self.segments_of_the_killed |= set(own_segments(process.pid))
+        process.kill()
+        moment = time.time()
+        process.wait()
+        return moment
+
+    def wait_for_end(self, name, timeout_s=30.0):
+        """Return the exit status of a process that is to end by itself."""
+        return self.processes.pop(name).wait(timeout_s)
+
+    def close(self):
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGINT)
+        for process in self.processes.values():
+            try:
+                process.wait(20.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _log(self, name):
+        return self._folder / f'{name}.log'
+
+    def said(self, name):
+        """Return what processes of this name have written."""
+        return self._log(name).read_text(encoding='utf-8', errors='replace')
+
+    def check(self):
+        """Fail where a process has ended."""
+        for name, process in self.processes.items():
+            assert process.poll() is None, f'{name} ended: {self.said(name)}'
+
+    def first(self, task, accept, since, timeout_s=PATIENCE_S):
+        """Return when the first status of a task after ``since`` came that is accepted, and it."""
+        begin = 0
+
+        def find():
+            nonlocal begin
+            self.check()
+            end = len(self.statuses)
+            for moment, status in self.statuses[begin:end]:
+                if moment >= since and status.name == task and accept(status):
+                    return moment, status
+            begin = end
+            return None
+
+        try:
+            return until(find, 'it', timeout_s)
+        except AssertionError:
+            message = f'{task}: not as expected within {timeout_s:.0f} s; last: {self.last(task)}'
+            raise AssertionError(message) from None
+
+    def last(self, task):
+        """Return level, message and values of the last status of a task."""
+        for _, status in reversed(self.statuses):
+            if status.name == task:
+                return status.level, status.message, values(status)
+        return None
+
+    def wait_until_well(self, since):
+        """Wait until planes come and are judged, and nobody finds anything wrong; return when."""
+        moments = [
+            self.first(task, lambda status: status.level == OK, since)[0]
+            for task in ('segmentation: node', 'monitor: trust', 'monitor: node')
+        ]
+        # What was missing between two stamps is shown for a while.
+        moments.append(self.first('segmentation: input', _goes_on, since)[0])
+        return max(moments)
+
+    def wait_for_mask(self, since):
+        """Wait for a mask of an image that is later than ``since``; return its stamp (s)."""
+
+        def find():
+            self.check()
+            stamps = [stamp_ns(message.header.stamp) * 1e-9 for message in self.masks[-20:]]
+            return next((stamp for stamp in stamps if stamp > since), None)
+
+        return until(find, 'a mask', PATIENCE_S)
+
+    def images_between(self, begin, end):
+        """Return how many images have stamps (s) from ``begin`` to just before ``end``."""
+        stamps = [stamp_ns(message.header.stamp) * 1e-9 for message in self.images]
+        return sum(begin <= stamp < end for stamp in stamps)
+
+    def counts(self, since):
+        """Return what became of the images, all of them accounted for."""
+        _, status = self.first('segmentation: frames', lambda status: True, since)
+        names = ('received', 'processed', 'dropped', 'rejected', 'in_flight')
+        received, *others = (int(values(status)[name]) for name in names)
+        assert received == sum(others)
+        return dict(zip(names, (received, *others), strict=True))
+
+    def assessment(self):
+        return json.loads(self.states[-1].data)
+
+
+PACKAGE = 'seg_uncertainty_ros.nodes'
+
+
+def values(status):
+    return {item.key: item.value for item in status.values}
+
+
+def _goes_on(status):
+    return 'no image' not in status.message and 'publish' not in status.message
+
+
+def slack():
+    """Return by how much longer things may take: this machine may have more to do than cores."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
