@@ -38,13 +38,15 @@ PARAMETERS = """
 """
 PATIENCE_S = 60.0
 
-# What `ros2 launch FILE name:=value...` does.
+# What `ros2 launch FILE name:=value...` does. In the background of a shell, ctrl-C is ignored.
 LAUNCH = """
+import signal
 import sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 file, *pairs = sys.argv[1:]
 included = IncludeLaunchDescription(
     PythonLaunchDescriptionSource(file),
@@ -91,6 +93,13 @@ class Running:
     def wait(self):
         """Wait until all have ended, and return the exit statuses."""
         return [process.wait(PATIENCE_S) for process in self._processes]
+
+    def kill(self):
+        """End what still runs, and what it has started."""
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def ended_cleanly(self):
         """Return how many nodes have ended with status 0."""
@@ -151,7 +160,7 @@ def ament_prefix(folder):
     marker.parent.mkdir(parents=True)
     marker.touch()
     scripts.mkdir(parents=True)
-    for script in ('segmentation', 'monitor', 'cameras', 'replay'):
+    for script in ('segmentation', 'monitor', 'cameras', 'replay', 'recorder'):
         (scripts / script).symlink_to(Path(sys.executable).with_name(script))
     return str(folder)
 
@@ -185,7 +194,9 @@ def launch(request, domain, tmp_path):
             starts = commands(name, given)
         with log.open('wb') as output:
             processes = [
-                subprocess.Popen(start, env=environment, stdout=output, stderr=output)
+                subprocess.Popen(
+                    start, env=environment, stdout=output, stderr=output, start_new_session=True
+                )
                 for start in starts
             ]
         running = Running(processes, log, request.param)
@@ -256,31 +267,41 @@ def check_the_end(running, count):
 def test_camera(launch, graph, tmp_path):
     file = tmp_path / 'mine.yaml'
     file.write_text(PARAMETERS)
-    arguments = {'image': '/driver/image_raw', 'camera_info': 'info', 'params_file': str(file)}
-    with launch('camera', namespace='front', backend='onnxruntime-cpu', **arguments) as running:
-        names = ['/front/monitor', '/front/segmentation']
+    arguments = {
+        'namespace': 'front',
+        'image': '/driver/image_raw',
+        'camera_info': 'info',
+        'backend': 'onnxruntime-cpu',
+        'snapshots': str(tmp_path / 'snapshots'),
+        'params_file': str(file),
+    }
+    with launch('camera', **arguments) as running:
+        names = ['/front/monitor', '/front/recorder', '/front/segmentation']
         until(lambda: nodes(graph) == names, 'nodes', PATIENCE_S)
         states = graph.subscribe(String, '/front/monitor/state')
         drive(graph, '/driver/image_raw', ['/front/segmentation/mask'])
         assert json.loads(states.wait().data)['state']
-        assert {'/driver/image_raw', '/front/info'} <= subscribed(graph, names[1])
-        values = parameters(graph, names[1], 'plane_size', 'backend', 'use_sim_time')
+        monitor, recorder, segmentation = names
+        for node in (segmentation, recorder):
+            assert {'/driver/image_raw', '/front/info'} <= subscribed(graph, node)
+        assert parameters(graph, recorder, 'directory') == [arguments['snapshots']]
+        values = parameters(graph, segmentation, 'plane_size', 'backend', 'use_sim_time')
         assert values == ['network', 'onnxruntime-cpu', False]
-        assert parameters(graph, names[0], 'stale_input.enter') == [7.0]
-        check_the_end(running, 2)
+        assert parameters(graph, monitor, 'stale_input.enter') == [7.0]
+        check_the_end(running, 3)
 
 
-def test_cameras(launch, graph):
-    with launch('cameras', cameras='front, rear') as running:
+def test_cameras(launch, graph, tmp_path):
+    with launch('cameras', cameras='front, rear', snapshots=str(tmp_path)) as running:
         names = [
             f'/{camera}/{name}'
             for camera in ('front', 'rear')
-            for name in ('monitor', 'segmentation')
+            for name in ('monitor', 'recorder', 'segmentation')
         ]
         until(lambda: nodes(graph) == names, 'nodes', PATIENCE_S)
         drive(graph, '/front/image', ['/front/segmentation/mask'])
         drive(graph, '/rear/image', ['/rear/segmentation/mask'])
-        check_the_end(running, 1)
+        check_the_end(running, 3)
 
 
 def test_replay_ends_with_its_recording(launch, graph):

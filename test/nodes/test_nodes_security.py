@@ -129,18 +129,21 @@ def start(domain, tmp_path):
         process.wait(20)
 
 
-def test_nodes_have_what_the_policy_allows_and_nothing_else(graph, start):
+def test_nodes_have_what_the_policy_allows_and_nothing_else(graph, start, tmp_path):
     """Several settings of a node together need all that the policy allows; none needs more."""
+    compressed = ('-p', 'image_transport:=compressed')
+    source = ('-p', f"source:='{DRIVE}'")
     start('cameras', 'front', 'rear')
-    start('segmentation', '--ros-args', '-p', 'image_transport:=compressed')
+    start('segmentation', '--ros-args', *compressed)
     start('monitor', '--ros-args', '-p', 'use_sim_time:=true')
-    start('replay', '--ros-args', '-p', f"source:='{DRIVE}'", '-p', 'clock:=true')
-    start(
-        'replay', '--ros-args', '-r', '__ns:=/other', '-p', f"source:='{DRIVE}'",
-        '-p', 'image_transport:=compressed',
-    )  # fmt: skip
+    start('replay', '--ros-args', *source, '-p', 'clock:=true')
+    start('replay', '--ros-args', '-r', '__ns:=/other', *source, *compressed)
+    folder = ('-p', f"directory:='{tmp_path}'")
+    start('recorder', '--ros-args', *folder)
+    start('recorder', '--ros-args', '-r', '__ns:=/other', *folder, *compressed)
     allowed = {(namespace, node): found for (_, namespace, node), found in profiles().items()}
-    allowed['/other', 'replay'] = allowed['/', 'replay']
+    for node in ('replay', 'recorder'):
+        allowed['/other', node] = allowed['/', node]
     sim_time = set(rules(resolved(FOLDER / 'sim_time.xml')))
 
     def difference():
@@ -162,7 +165,7 @@ def test_nodes_have_what_the_policy_allows_and_nothing_else(graph, start):
         return set(allowed) <= there and difference() == [{}, {}]
 
     try:
-        until(agrees, 'agreement of graph and policy', 60.0)
+        until(agrees, 'agreement of graph and policy', 90.0)
     finally:
         assert difference() == [{}, {}]
     # Nor does an image at work make other topics or services.
@@ -170,5 +173,5 @@ def test_nodes_have_what_the_policy_allows_and_nothing_else(graph, start):
     overlays = graph.subscribe(Image, '/front/segmentation/overlay')
     images = graph.publisher(Image, '/front/image')
     image = image_message(np.zeros((96, 160, 3), np.uint8), Header())
-    until(lambda: images.publish(image) or (masks and overlays), 'planes', 60.0)
+    until(lambda: images.publish(image) or (masks and overlays), 'planes', 90.0)
     assert difference() == [{}, {}]
