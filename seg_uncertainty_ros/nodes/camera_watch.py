@@ -87,7 +87,7 @@ class CameraWatch:
         """Take the middleware's word that images were lost."""
         self._lost += event.total_count_change
         self._note(
-            f'{event.total_count_change} images on {self._topic} lost in transport: does the '
+            f'images on {self._topic} lost in transport: {event.total_count_change}; does the '
             'camera driver run with FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
         )
 

@@ -262,7 +262,7 @@ class Stamps:
             missing = max(0, round(interval / usual) - 1) if interval > 1.5 * usual else 0
         self._intervals.append(interval)
         self.missing += missing
-        return f'{missing} images are missing between two stamps' if missing else ''
+        return f'images missing between two stamps: {missing}' if missing else ''
 
     def pause(self) -> None:
         """Count nothing for the time until the next image: nobody listened."""
