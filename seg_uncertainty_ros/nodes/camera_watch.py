@@ -165,7 +165,7 @@ class CameraWatch:
         return faults
 
     def _patience_s(self) -> float:
-        usual = self._intervals.percentiles('', unit=1.0)['_p50']
+        usual = self._intervals.median()
         if usual is None:
             return LONG_SILENCE_S
         return min(max(SILENT_INTERVALS * usual, SHORT_SILENCE_S), LONG_SILENCE_S)

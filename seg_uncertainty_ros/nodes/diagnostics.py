@@ -192,12 +192,22 @@ class Window:
 
     def percentiles(self, name: str, unit: float = 1e3) -> dict[str, float | None]:
         """Return ``<name>_p50``, ``_p95`` and ``_p99``, times ``unit``; None while empty."""
-        samples = list(self._samples)
-        values = np.percentile(samples, (50, 95, 99)) * unit if samples else (None,) * 3
+        ordered = sorted(self._samples)
         return {
-            f'{name}_p{rank}': None if value is None else float(value)
-            for rank, value in zip((50, 95, 99), values, strict=True)
+            f'{name}_p{rank}': unit * _percentile(ordered, rank) if ordered else None
+            for rank in (50, 95, 99)
         }
+
+    def median(self) -> float | None:
+        """Return the median; None while empty."""
+        return _percentile(sorted(self._samples), 50) if self._samples else None
+
+
+def _percentile(ordered: list[float], rank: float) -> float:
+    # As numpy.percentile, which takes ten times as long for so few.
+    below, part = divmod(rank / 100 * (len(ordered) - 1), 1.0)
+    low, high = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
+    return low + part * (high - low)
 
 
 class Rate:
