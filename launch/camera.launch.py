@@ -14,7 +14,7 @@ ARGUMENTS = (
     ('bundle', '', 'Directory of the model bundle; empty: the one that ships.'),
     ('backend', '', 'What runs the graph; empty: auto, the fastest that can.'),
     ('monitor', 'true', 'Start the monitor too.'),
-    ('snapshots', '', 'Folder for the seconds around each warning; empty: they are not kept.'),
+    ('snapshots', '', 'Folder for event log and seconds around warnings; empty: neither is kept.'),
     ('params_file', '', 'Parameter file for all nodes, on top of the defaults in config/.'),
     ('use_sim_time', 'false', 'Take the time from /clock.'),
 )
@@ -30,7 +30,10 @@ def processes(given):
     segmentation = values('bundle', 'backend', 'image_transport')
     started = [our_node('segmentation', given, segmentation, ('image', 'camera_info'))]
     if flag(given['monitor']):
-        started.append(our_node('monitor', given, values('bundle'), ()))
+        monitor = values('bundle')
+        if given['snapshots']:
+            monitor['event_log.directory'] = given['snapshots']
+        started.append(our_node('monitor', given, monitor, ()))
     if given['snapshots']:
         recorder = {'directory': given['snapshots'], **values('image_transport')}
         started.append(our_node('recorder', given, recorder, ('image', 'camera_info')))

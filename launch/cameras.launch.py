@@ -14,7 +14,7 @@ ARGUMENTS = (
     ('bundle', '', 'Directory of the model bundle; empty: the one that ships.'),
     ('backend', '', 'What runs the graph; empty: auto, the fastest that can.'),
     ('monitor', 'true', 'Start a monitor for each camera too.'),
-    ('snapshots', '', 'Folder for the seconds around each warning; empty: they are not kept.'),
+    ('snapshots', '', 'Folder for event log and seconds around warnings; empty: neither is kept.'),
     ('params_file', '', 'Parameter file, on top of the defaults in config/.'),
     ('use_sim_time', 'false', 'Take the time from /clock.'),
 )
@@ -29,10 +29,13 @@ def processes(given):
         return {'use_sim_time': flag(given['use_sim_time']), **chosen}
 
     files = [str(config_file(f'{name}.yaml')) for name in ('segmentation', 'monitor')]
+    shared = values('bundle', 'backend', 'image_transport')
+    if given['snapshots']:
+        shared['event_log.directory'] = given['snapshots']
     cameras = Process(
         executable='cameras',
         files=(*files, *filter(None, [given['params_file']])),
-        values=values('bundle', 'backend', 'image_transport'),
+        values=shared,
         arguments=(*names, *([] if flag(given['monitor']) else ['--no-monitor'])),
     )
     if not given['snapshots']:

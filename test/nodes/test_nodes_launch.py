@@ -26,6 +26,7 @@ from std_msgs.msg import String
 
 from seg_uncertainty_ros.nodes.conversions import image_message
 from seg_uncertainty_ros.nodes.processes import yaml_scalar
+from seg_uncertainty_ros.recordings.event_log import read_events
 
 FOLDER = Path(__file__).parents[2] / 'launch'
 SHARED_MEMORY = Path('/dev/shm')
@@ -285,6 +286,7 @@ def test_camera(launch, graph, tmp_path):
         for node in (segmentation, recorder):
             assert {'/driver/image_raw', '/front/info'} <= subscribed(graph, node)
         assert parameters(graph, recorder, 'directory') == [arguments['snapshots']]
+        assert parameters(graph, monitor, 'event_log.directory') == [arguments['snapshots']]
         values = parameters(graph, segmentation, 'plane_size', 'backend', 'use_sim_time')
         assert values == ['network', 'onnxruntime-cpu', False]
         assert parameters(graph, monitor, 'stale_input.enter') == [7.0]
@@ -302,6 +304,8 @@ def test_cameras(launch, graph, tmp_path):
         drive(graph, '/front/image', ['/front/segmentation/mask'])
         drive(graph, '/rear/image', ['/rear/segmentation/mask'])
         check_the_end(running, 3)
+    logs = {event['origin']['node'] for event in read_events(tmp_path).events}
+    assert logs >= {'/front/monitor', '/rear/monitor'}
 
 
 def test_replay_ends_with_its_recording(launch, graph):
