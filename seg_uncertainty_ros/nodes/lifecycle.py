@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lifecycle_msgs.srv import ChangeState
+    from rcl_interfaces.msg import SetParametersResult
     from rclpy.lifecycle import LifecycleState
+    from rclpy.parameter import Parameter as RosParameter
     from rclpy.publisher import Publisher
     from rclpy.subscription import Subscription
 
@@ -80,9 +82,10 @@ class ManagedNode(LifecycleNode):
         self.parameters = Parameters(self, self, (AUTOSTART, *table))
         self.peers = Peers(self, peers)
         self._bundle_files: BundleFiles | None = None
-        self._recent = Recent()
         self._refused = Complaints(self.get_logger().error)
+        self._recent_refusals = Recent()
         self._failures = Complaints(self.get_logger().error)
+        self._recent_failures = Recent()
         self._ended = False
 
     @property
@@ -117,8 +120,23 @@ class ManagedNode(LifecycleNode):
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = f'{type(error).__name__}: {one_line(error)}, in {place.name}, line {place.lineno}'
         self._failures.add(text)
-        self._recent.add(text, time.monotonic())
+        self._recent_failures.add(text, time.monotonic())
         self.get_logger().debug(''.join(traceback.format_exception(error)))
+
+    def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
+        """Set as ``Node`` does, for its services too; tell what is refused."""
+        try:
+            result = super().set_parameters_atomically(parameter_list)
+        except ParameterException as error:
+            self._refuse(f'parameter: {one_line(error)}')
+            raise
+        if not result.successful:
+            self._refuse(f'parameter: {" ".join(result.reason.split())}')
+        return result
+
+    def _refuse(self, text: str) -> None:
+        self._refused.add(text)
+        self._recent_refusals.add(text, time.monotonic())
 
     def load_bundle(self, path: Path | str) -> Bundle:
         """Load a bundle and watch its files; raises ``BundleError``."""
@@ -131,21 +149,24 @@ class ManagedNode(LifecycleNode):
         values = {
             'state': self.state,
             'bundle_on_disk': changes or ('as loaded' if self._bundle_files else 'none loaded'),
-            'refused_transitions': self._refused.count,
-            'last_refused_transition': self._refused.last or 'none',
+            'refused_requests': self._refused.count,
+            'last_refused_request': self._refused.last or 'none',
             'failures': self._failures.count,
             'last_failure': self._failures.last or 'none',
             **self.peers.describe(),
         }
         if self._ended:
             return Status(diagnostics.OK, ENDED, values)
-        faults = [f'{name} says nothing: did its process die?' for name in self.peers.silent]
-        faults += self._recent.texts(time.monotonic())
-        if faults:
-            return Status(diagnostics.ERROR, '; '.join(faults), values)
+        now = time.monotonic()
+        errors = [f'{name} says nothing: did its process die?' for name in self.peers.silent]
+        errors += self._recent_failures.texts(now)
+        if errors:
+            return Status(diagnostics.ERROR, '; '.join(errors), values)
+        warnings = self._recent_refusals.texts(now)
         if changes:
-            text = f'{changes}; what was loaded is used until the next configure'
-            return Status(diagnostics.WARN, text, values)
+            warnings.append(f'{changes}; what was loaded is used until the next configure')
+        if warnings:
+            return Status(diagnostics.WARN, '; '.join(warnings), values)
         return Status(diagnostics.OK, self.state, values)
 
     # Topics
@@ -271,12 +292,10 @@ class ManagedNode(LifecycleNode):
         else:
             possible = wanted.id in [id_ for id_, _ in offered]
         if not possible:
-            text = (
+            self._refuse(
                 f'transition {wanted.label or wanted.id} is not possible in state {self.state}; '
                 f'possible: {", ".join(label for _, label in offered) or "none"}'
             )
-            self._refused.add(text)
-            self._recent.add(text, time.monotonic())
             response.success = False
             return response
         return super()._LifecycleNodeMixin__on_change_state(request, response)

@@ -109,6 +109,8 @@ def test_a_killed_process_is_named_by_another_and_all_are_well_when_it_is_back(v
         assert well - back < RECOVERED_S * slack()
         assert vehicle.segments_of_the_killed
         assert not [path for path in vehicle.segments_of_the_killed if path.exists()]
+        # Three files a port, a port for each process and one for all of them.
+        assert len(vehicle.port_files()) <= 3 * (len(NAMES) + 2)
     vehicle.counts(time.time())
 
 
@@ -242,7 +244,10 @@ def test_a_bundle_that_changes_on_disk_is_named_and_not_used(vehicle, bundle_pat
 def test_hundreds_of_parameters_a_second_good_and_bad(vehicle):
     client = vehicle.graph.probe.create_client(SetParameters, '/monitor/set_parameters')
     assert client.wait_for_service(20.0)
-    begun, before = time.time(), vehicle.counts(time.time())
+    _, _, earlier = vehicle.last('monitor: node')
+    refused = int(earlier['refused_requests'])
+    before = vehicle.counts(time.time())
+    begun = time.time()
     candidates = [
         *(('stale_input.enter', 1.0 + 0.001 * index, True) for index in range(150)),
         *(('stale_input.enter', -float(index + 1), False) for index in range(50)),
@@ -267,6 +272,15 @@ def test_hundreds_of_parameters_a_second_good_and_bad(vehicle):
         assert result.successful == good, (name, value, result.reason)
         assert good or name in result.reason, result.reason
     took = time.time() - begun
+    named, status = vehicle.first(
+        'monitor: node', lambda status: 'stale_input' in status.message, begun
+    )
+    report('bad parameters', status, named - begun)
+    assert status.level == WARN
+    refused += sum(not good for *_, good in candidates)
+    vehicle.first(
+        'monitor: node', lambda status: values(status)['refused_requests'] == str(refused), begun
+    )
     vehicle.wait_until_well(time.time())
     after = vehicle.counts(time.time())
     print(f'\n{len(candidates)} parameters in {took:.2f} s, {len(candidates) / took:.0f} a second')
@@ -301,7 +315,7 @@ def test_transitions_in_any_order_while_images_arrive(vehicle):
     asked, name, words = refused[-1]
     named, status = vehicle.first(f'{name}: node', lambda status: words in status.message, asked)
     report('impossible transition', status, named - asked)
-    assert status.level == ERROR
+    assert status.level == WARN
     assert named - asked < NAMED_S * slack()
     for name, state in states.items():
         assert vehicle.graph.state(name) == state

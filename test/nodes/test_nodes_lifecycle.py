@@ -60,9 +60,9 @@ def test_refuses_a_transition_by_its_number_and_says_what_is_possible(
     (line,) = error_lines.wait('segmentation')
     text = 'transition 3 is not possible in state unconfigured; possible: configure, shutdown'
     assert line.startswith(text)
-    status, values = graph.status('segmentation: node', lambda v: v['refused_transitions'] == '1')
-    assert (status.level, status.message) == (b'\x02', text)
-    assert values['last_refused_transition'] == text
+    status, values = graph.status('segmentation: node', lambda v: v['refused_requests'] == '1')
+    assert (status.level, status.message) == (b'\x01', text)
+    assert values['last_refused_request'] == text
 
 
 def test_autostart_can_be_left_to_a_manager(graph, bundle_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from std_msgs.msg import String
 
 from seg_uncertainty_ros.nodes.conversions import stamp_ns
 from seg_uncertainty_ros.nodes.processes import yaml_scalar
+from seg_uncertainty_ros.nodes.transport import SHARED_MEMORY
 from seg_uncertainty_ros.nodes.transport import own_segments
 
 NAMES = ('segmentation', 'monitor', 'camera')
@@ -100,6 +102,15 @@ class Vehicle:
         moment = time.time()
         process.wait()
         return moment
+
+    def port_files(self):
+        """Return the files of Fast DDS's ports of this domain in shared memory."""
+        first = 7400 + 250 * self.graph.domain
+        numbers = {
+            path: re.search(r'_port(\d+)', path.name)
+            for path in SHARED_MEMORY.glob('*fast*_port*')
+        }
+        return [path for path, n in numbers.items() if n and first <= int(n[1]) < first + 250]
 
     def wait_for_end(self, name, timeout_s=30.0):
         """Return the exit status of a process that is to end by itself."""
