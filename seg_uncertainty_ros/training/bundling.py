@@ -146,7 +146,7 @@ def make_bundle(
     *,
     scores: Sequence[str] | Literal['all'] = (),
     comparison: bool = False,
-    version: str = '0.3.0',
+    version: str = '0.4.0',
 ) -> Bundle:
     """Write the bundle of a checkpoint to ``out``.
 
