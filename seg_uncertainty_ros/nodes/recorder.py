@@ -42,6 +42,7 @@ from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import ParameterError
+from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.recordings.bag_writer import STORAGES
 from seg_uncertainty_ros.recordings.snapshots import Message
@@ -159,11 +160,16 @@ class RecorderNode(ManagedNode):
         self._counts = Counter(dict.fromkeys(('taken', 'refused', 'failed', 'dropped'), 0))
         self._problem = self._last = ''
         self._complaints = Complaints(self.get_logger().error)
+        self._mismatches = QosMismatches(self, lambda text: self.get_logger().error(text))
         self._journal = Journal(self)
         self.diagnostics = Diagnostics(
             self,
             self.resolve_topic_name('image'),
-            {'snapshots': self._status, 'event log': self._journal.status},
+            {
+                'snapshots': self._status,
+                'event log': self._journal.status,
+                'node': self.node_status,
+            },
         )
 
     # Lifecycle
@@ -252,6 +258,7 @@ class RecorderNode(ManagedNode):
                 qos,
                 raw=True,
                 qos_overriding_options=overridable(),
+                event_callbacks=self._mismatches.subscription_events(topic),
             )
         )
 
@@ -360,6 +367,8 @@ class RecorderNode(ManagedNode):
             'rejected_states': self._complaints.count,
             'last_rejection': self._complaints.last or 'none',
         }
+        if mismatches := self._mismatches.lines():
+            return Status(diagnostics.ERROR, '; '.join(mismatches), values)
         if self._problem:
             return Status(diagnostics.WARN, f'the last one failed: {self._problem}', values)
         if ring.is_short:

@@ -228,6 +228,16 @@ def test_a_snapshot_replays_to_the_same_planes(graph, bundle_path, bundle, tmp_p
     assert compared >= 3
 
 
+def test_a_publisher_that_a_recorder_cannot_hear_is_named(graph, tmp_path):
+    graph.node(RecorderNode, directory=str(tmp_path))
+    graph.probe.create_publisher(String, '/monitor/state', 1)  # volatile
+    status = until(
+        lambda: next((s for _, s in graph.statuses if 'nothing goes' in s.message), None), 'words'
+    )
+    assert status.name == SNAPSHOTS
+    assert 'nothing goes from probe to recorder on /monitor/state: ' in status.message
+
+
 def test_a_recorder_without_a_directory_says_so(graph, error_lines):
     graph.node(RecorderNode)
     (line,) = error_lines.wait('recorder')
