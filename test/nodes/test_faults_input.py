@@ -101,6 +101,7 @@ class Camera:
         self.publisher = graph.publisher(self.kind, self.topic)
         self.info_publisher = graph.publisher(CameraInfo, f'{namespace}/camera_info')
         self.stamp_ns = 1_600_000_000 * 10**9
+        self.sent = 0
         rng = np.random.default_rng(0)
         small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
         self.pixels = cv2.resize(small, (WIDTH, HEIGHT))
@@ -119,6 +120,7 @@ class Camera:
     def send(self, message=None):
         message = message or self.good()
         self.publisher.publish(message)
+        self.sent += 1
         return message
 
     def info(self, **changes):
@@ -150,6 +152,7 @@ class Rig:
         self.expected = self.send_good()
         assert self.expected is not None
         self.counts = self.settled_counts()
+        self.camera.sent = 0
 
     def status(self, task):
         return self.listener.last(f'{self.node}: {task}')
@@ -168,10 +171,11 @@ class Rig:
     def _plane(self, name, header):
         return next((p.data for p in self.planes[name][::-1] if p.header == header), None)
 
-    def check_recovery(self):
+    def check_recovery(self, *, burst=False):
         """Two good images at most, and planes are what they were; all is accounted for.
 
-        Return what was counted since the check before.
+        Return what was counted since the check before. Of a ``burst`` best effort may lose some
+        on the way to the node.
         """
         for inbox in self.planes.values():
             inbox.clear()
@@ -179,8 +183,11 @@ class Rig:
         for process in self.processes:
             assert process.process.poll() is None, process.log.read_text()
         before, self.counts = self.counts, self.settled_counts()
-        assert self.counts['received'] == sum(self.counts[name] for name in PARTS), self.counts
-        return {name: self.counts[name] - before[name] for name in self.counts}
+        counted = {name: self.counts[name] - before[name] for name in self.counts}
+        sent, self.camera.sent = self.camera.sent, 0
+        assert counted['received'] == sum(counted[name] for name in PARTS), counted
+        assert counted['received'] == sent or (burst and counted['received'] < sent), counted
+        return counted
 
     def judged(self):
         """Return how many images the monitor has judged."""
@@ -206,7 +213,12 @@ class Rig:
         said = self.listener.wait(name, lambda said: says(said, words), words, since)
         assert said.level == level, said
         after_s = said.moment - since
-        for key, value in (('task', task), ('said', said.message), ('after_s', f'{after_s:.2f}')):
+        pieces = [x for x in said.message.split('; ') if any(word in x for word in words)]
+        for key, value in (
+            ('task', name),
+            ('said', '; '.join(pieces)),
+            ('after_s', f'{after_s:.2f}'),
+        ):
             record(key, value)
         assert after_s < named_within(), said.message
 
@@ -449,7 +461,12 @@ def stranger(rig):
     """Yield a node of another process, as far as DDS can tell."""
     context = Context()
     rclpy.init(context=context, domain_id=rig.graph.domain)
-    yield rclpy.create_node('stranger', context=context)
+    node = rclpy.create_node('stranger', context=context)
+    # How long DDS takes to find a new process is not what is measured here.
+    nodes = {'segmentation', 'monitor', 'probe'}
+    until(lambda: nodes <= set(node.get_node_names()), 'the nodes')
+    until(lambda: 'stranger' in rig.graph.probe.get_node_names(), 'the stranger')
+    yield node
     rclpy.shutdown(context=context)
 
 
@@ -464,7 +481,10 @@ def stranger(rig):
 def test_second_publisher(rig, stranger, kind, words, record_property):
     def inject():
         publisher = stranger.create_publisher(kind, rig.camera.topic, 5)
-        publisher.publish(kind(header=rig.camera.header()))
+        if kind is Image:
+            until(publisher.get_subscription_count, 'the node')
+            publisher.publish(Image(header=rig.camera.header()))
+            rig.camera.sent += 1
 
     check_named_input(rig, inject, words, record_property)
     stranger.destroy_node()
@@ -617,7 +637,7 @@ def test_fast_camera(rig, record_property):
         message.header = rig.camera.header(step_s=1 / 120)
         rig.camera.send(message)
     rig.check_named('frames', diagnostics.OK, words, since, record_property)
-    counted = rig.check_recovery()
+    counted = rig.check_recovery(burst=True)
     assert counted['dropped'] > 0
     assert counted['rejected'] == 0
 
