@@ -178,10 +178,14 @@ def read_classes(path: Path) -> tuple[ClassInfo, ...]:
     """
     try:
         with path.open('rb') as file:
-            text = file.read(MAX_CLASS_BYTES).decode()
+            data = file.read(MAX_CLASS_BYTES + 1)
+        text = data[:MAX_CLASS_BYTES].decode()
     except (OSError, UnicodeDecodeError) as error:
         msg = f'--classes {path}: unreadable: {getattr(error, "strerror", None) or "not UTF-8"}'
         raise CommandError(msg) from error
+    if len(data) > MAX_CLASS_BYTES:
+        msg = f'--classes {path}: more than the {MAX_CLASS_BYTES} bytes accepted'
+        raise CommandError(msg)
     classes: list[ClassInfo] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split('#')[0].replace(',', ' ').split()
