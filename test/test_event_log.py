@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from seg_uncertainty_ros.monitor.events import Origin
 from seg_uncertainty_ros.monitor.events import to_line
 from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.monitor.narrator import Narrator
-from seg_uncertainty_ros.monitor.narrator import PlanesWatch
+from seg_uncertainty_ros.monitor.narrator import Repeats
 from seg_uncertainty_ros.recordings import SinkError
 from seg_uncertainty_ros.recordings import SourceError
 from seg_uncertainty_ros.recordings.event_log import EventLog
@@ -160,16 +161,21 @@ def test_reset_and_changed_parameters_are_told(bundle):
     assert set(started.details['thresholds']) == set(WARNINGS)
 
 
-def test_missing_planes_are_told_at_once_and_then_now_and_then():
-    watch = PlanesWatch()
-    assert watch.update(0, 0, '', 1 * SECOND) == []
-    (event,) = watch.update(1, 0, '', 2 * SECOND)
+def test_what_happens_with_every_image_is_told_at_once_and_then_now_and_then():
+    repeats = Repeats()
+
+    def told(total, second, kind='planes_missing'):
+        return repeats.update(kind, total, 'a set of planes is incomplete', second * SECOND)
+
+    assert told(0, 1) == []
+    (event,) = told(1, 2)
     assert (event.kind, event.details) == ('planes_missing', {'count': 1})
-    assert watch.update(50, 0, '', 11 * SECOND) == []
-    (event,) = watch.update(60, 0, '', 12 * SECOND)
-    assert event.details == {'count': 59}
-    (event,) = watch.update(60, 3, 'anomaly: shape', 12 * SECOND)
-    assert event.message == '3 sets of planes rejected: anomaly: shape'
+    assert event.message == 'a set of planes is incomplete'
+    assert told(50, 11) == []
+    (event,) = told(60, 12)
+    assert event.message == 'a set of planes is incomplete (59 times)'
+    assert told(60, 100) == []
+    assert len(told(3, 100, 'planes_rejected')) == 1
 
 
 # Files
@@ -237,6 +243,39 @@ def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
     read = read_events(tmp_path)
     assert [each['message'] for each in read.events] == ['0', '1', 'after']
     assert read.torn == ['front.monitor.000001.jsonl:3']
+
+
+WRITE_FOR_EVER = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from test_event_log import event, open_log
+log = open_log(sys.argv[1], max_bytes=20_000, max_total_bytes=2_000_000)
+while True:
+    if log.health.waiting < 100:
+        log.write(event('x' * 500, 'begin'))
+"""
+
+
+def test_a_killed_process_leaves_a_log_that_can_be_read(tmp_path):
+    script = [sys.executable, '-c', WRITE_FOR_EVER, tmp_path, *sys.path]
+    with subprocess.Popen(script) as process:
+        until(lambda: len(list(tmp_path.iterdir())) > 3, 60.0)
+        process.send_signal(signal.SIGKILL)
+    read = read_events(tmp_path)
+    assert read.faults == []
+    assert len(read.torn) <= 1
+    assert len(read.events) > 50
+
+
+def test_a_line_is_never_longer_than_a_reader_takes(tmp_path):
+    log = open_log(tmp_path, max_bytes=400_000)
+    long = 'ä' * 500_000
+    log.write(Event('started', long, details={'parameters': {'region.polygon': long}}))
+    log.close()
+    read = read_events(tmp_path)
+    (found,) = read.events
+    assert len(found['message']) == 1000
+    assert found['details'].keys() == {'omitted'}
 
 
 def test_two_writers_of_one_name_have_files_of_their_own(tmp_path):
@@ -374,7 +413,7 @@ def test_a_line_without_end_is_not_taken_into_memory(tmp_path):
         file.truncate(3 * 2**30)
     start = time.monotonic()
     (fault,) = read_events(path).faults
-    assert 'more than 1048576 bytes' in fault
+    assert 'more than 131072 bytes' in fault
     assert time.monotonic() - start < 2.0
 
 

@@ -67,15 +67,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _wanted(event: Mapping[str, Any], options: argparse.Namespace) -> bool:
-    warning = event.get('warning', {}).get('name')
+    about = (event.get('warning', {}).get('name'), *_causes(event))
     moment_ns = event['time']['wall_ns']
     return (
         (options.kind is None or event['kind'] in options.kind.split(','))
-        and (options.warning is None or warning == options.warning)
+        and (options.warning is None or options.warning in about)
         and (options.node is None or event['origin']['node'] == options.node)
         and (options.since is None or moment_ns >= options.since)
         and (options.until is None or moment_ns <= options.until)
     )
+
+
+def _causes(event: Mapping[str, Any]) -> list[Any]:
+    """Return the warnings that a snapshot was taken of."""
+    causes = event.get('details', {}).get('warnings', [])
+    return causes if isinstance(causes, list) else []
 
 
 def row(event: Mapping[str, Any]) -> str:

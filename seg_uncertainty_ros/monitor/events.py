@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.monitor.ood_area import Region
 
 VERSION = 1
+MAX_LINE_BYTES = 2**17
 # What must be on the disk before anything else happens.
 URGENT = frozenset({'begin', 'end', 'escalated', 'started', 'stopped', 'thresholds', 'lost'})
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -150,7 +152,19 @@ class Event:
 
 
 def to_line(event: Event, origin: Origin, moment: Moment, number: int) -> bytes:
-    """Return the line of an event, with its line end; ``number`` counts the lines of a run."""
+    """Return the line of an event, with its line end; ``number`` counts the lines of a run.
+
+    What would be longer than ``MAX_LINE_BYTES`` goes without its details and objects.
+    """
+    line = _line(event, origin, moment, number)
+    if len(line) > MAX_LINE_BYTES:
+        omitted = {'omitted': f'a line of {len(line)} bytes'}
+        short = replace(event, message=event.message[:1000], objects=None, details=omitted)
+        line = _line(short, origin, moment, number)
+    return line
+
+
+def _line(event: Event, origin: Origin, moment: Moment, number: int) -> bytes:
     content = {key: value for key, value in asdict(event).items() if value is not None}
     line = {
         'version': VERSION,

@@ -171,27 +171,21 @@ class Narrator:
         return found
 
 
-class PlanesWatch:
-    """Tells of sets of planes that were incomplete or rejected: at once, then all ten seconds."""
+class Repeats:
+    """Tells of what may happen with every image: at once, then all ten seconds with its count."""
 
     def __init__(self) -> None:
-        self._told = {'planes_missing': 0, 'planes_rejected': 0}
-        self._told_ns = dict.fromkeys(self._told, -QUIET_NS)
+        self._told: dict[str, tuple[int, int]] = {}
 
-    def update(
-        self, incomplete: int, rejected: int, rejection: str, steady_ns: int
-    ) -> list[Event]:
-        """Return events of what is new; the counts are those since the start."""
-        found = []
-        for kind, total, text in (
-            ('planes_missing', incomplete, 'sets of planes incomplete'),
-            ('planes_rejected', rejected, f'sets of planes rejected: {rejection}'),
-        ):
-            count = total - self._told[kind]
-            if count and steady_ns - self._told_ns[kind] >= QUIET_NS:
-                self._told[kind], self._told_ns[kind] = total, steady_ns
-                found.append(Event(kind, f'{count} {text}', details={'count': count}))
-        return found
+    def update(self, kind: str, total: int, message: str, steady_ns: int) -> list[Event]:
+        """Return an event if there is something new; ``total`` counts since the start."""
+        told, told_ns = self._told.get(kind, (0, -QUIET_NS))
+        count = total - told
+        if not count or steady_ns - told_ns < QUIET_NS:
+            return []
+        self._told[kind] = (total, steady_ns)
+        text = message if count == 1 else f'{message} ({count} times)'
+        return [Event(kind, text, details={'count': count})]
 
 
 def _worst(name: str, before: float | None, value: float | None) -> float | None:

@@ -30,7 +30,7 @@ from seg_uncertainty_ros.monitor.events import Model
 from seg_uncertainty_ros.monitor.hysteresis import jumped_back
 from seg_uncertainty_ros.monitor.monitor import Monitor
 from seg_uncertainty_ros.monitor.narrator import Narrator
-from seg_uncertainty_ros.monitor.narrator import PlanesWatch
+from seg_uncertainty_ros.monitor.narrator import Repeats
 from seg_uncertainty_ros.nodes import conversions
 from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes import journal
@@ -272,7 +272,8 @@ class MonitorNode(ManagedNode):
         self._bundle: Bundle | None = None
         self._monitor: Monitor | None = None
         self._narrator: Narrator | None = None
-        self._watch = PlanesWatch()
+        self._repeats = Repeats()
+        self._time_jumps, self._time_jump = 0, ''
         self._journal = Journal(self)
         self._assessment: Assessment | None = None
         self._inputs: list[Any] = []
@@ -434,7 +435,7 @@ class MonitorNode(ManagedNode):
     def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
         if jumped_back(self._last_stamp_ns, stamp_ns):
             back_s = (self._last_stamp_ns - stamp_ns) * 1e-9
-            self._journal.write(Event('time_jumped', f'stamps went back by {back_s:.3f} s'))
+            self._note_time_jump(f'stamps went back by {back_s:.3f} s')
             self._start_anew()
         self._last_stamp_ns = stamp_ns
         # Clocks of camera and host differ by a little; by more, the latency says nothing.
@@ -462,14 +463,13 @@ class MonitorNode(ManagedNode):
         # A simulated clock stands at 0 until its first message.
         if self._monitor is not None and (now_ns := self._now_ns()):
             self._tell(self._monitor.tick(now_ns), None)
-        self._journal.write(
-            *self._watch.update(
-                self._stamps.incomplete,
-                self._complaints.count,
-                self._complaints.last,
-                time.monotonic_ns(),
-            )
-        )
+        steady_ns = time.monotonic_ns()
+        for kind, total, text in (
+            ('planes_missing', self._stamps.incomplete, 'a set of planes is incomplete'),
+            ('planes_rejected', self._complaints.count, self._complaints.last),
+            ('time_jumped', self._time_jumps, self._time_jump),
+        ):
+            self._journal.write(*self._repeats.update(kind, total, text, steady_ns))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -477,8 +477,12 @@ class MonitorNode(ManagedNode):
     def _on_time_jump(self, jump: TimeJump) -> None:
         text = f'time jumped by {jump.delta.nanoseconds * 1e-9:.3f} s: starting anew'
         self.get_logger().info(text)
-        self._journal.write(Event('time_jumped', text))
+        self._note_time_jump(text)
         self._start_anew()
+
+    def _note_time_jump(self, text: str) -> None:
+        self._time_jumps += 1
+        self._time_jump = text
 
     def _start_anew(self) -> None:
         # The tick tells the monitor the node's time first. Stamps of a recording may be far from

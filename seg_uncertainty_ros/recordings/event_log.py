@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 import seg_uncertainty_ros
+from seg_uncertainty_ros.monitor.events import MAX_LINE_BYTES
 from seg_uncertainty_ros.monitor.events import Event
 from seg_uncertainty_ros.monitor.events import to_line
 from seg_uncertainty_ros.recordings.errors import SinkError
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 SUFFIX = '.jsonl'
 SCHEMA = 'event.schema.json'
-MAX_LINE_BYTES = 2**20
 MAX_WAITING = 1000
 RETRY_S = 5.0
 
@@ -324,7 +323,8 @@ def _read_file(file: Path, events: list[dict[str, Any]], found: EventsRead) -> N
             except (ValueError, RecursionError):
                 found.torn.append(where)
                 continue
-            if (error := best_match(_validator().iter_errors(event))) is not None:
+            # The first error will do: to look for the best takes as long as a line has items.
+            if (error := next(_validator().iter_errors(event), None)) is not None:
                 at = '.'.join(str(part) for part in error.absolute_path) or 'event'
                 found.faults.append(f'{where}: {at}: {error.message[:200]}')
                 continue
