@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from os import fstat
 from typing import TYPE_CHECKING
 
 from seg_uncertainty_ros.encodings import MAX_PIXELS
@@ -92,11 +93,10 @@ class FolderSource:
 
 def _read(file: Path) -> bytes:
     with file.open('rb') as stream:
-        data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        msg = f'more than the {MAX_FILE_BYTES} bytes accepted'
-        raise FrameError(msg)
-    return data
+        if (size := fstat(stream.fileno()).st_size) > MAX_FILE_BYTES:
+            msg = f'{size} bytes, more than the {MAX_FILE_BYTES} accepted'
+            raise FrameError(msg)
+        return stream.read(size)
 
 
 def natural_order(path: Path) -> tuple[tuple[bool, int, str], ...]:

@@ -212,7 +212,7 @@ def _read_bounded(path: Path, limit: int) -> bytes:
         if (size := os.fstat(file.fileno()).st_size) > limit:
             msg = f'{path}: {size} bytes, {limit} are accepted'
             raise NoEngineError(msg)
-        return file.read(limit)
+        return file.read(size)  # memory is taken for as many bytes as are asked for
 
 
 def _read_record(path: Path) -> dict[str, Any]:
