@@ -160,11 +160,17 @@ def _samples(message: Image, dtype: np.dtype, channels: int) -> NDArray[np.gener
 
 
 def unit_plane_from_image(message: Image) -> NDArray[np.uint8]:
-    """Return a plane of values 0-1 as uint8 HxW, 0-255, whichever encoding carries it."""
+    """Return a plane of values 0-1 as uint8 HxW, 0-255, whichever encoding carries it.
+
+    Raises ``FrameError``, also for a value that is no number: none of 0-1 could stand for it.
+    """
     plane = plane_from_image(message)
     if plane.dtype == np.uint8:
         return plane
-    return np.rint(np.clip(np.nan_to_num(plane), 0.0, 1.0) * 255.0).astype(np.uint8)
+    if bad := np.count_nonzero(np.isnan(plane)):
+        msg = f'data: {bad} of {plane.size} values of {message.encoding} are NaN'
+        raise FrameError(msg)
+    return np.rint(np.clip(plane, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def embedding_message(embedding: NDArray[np.float32], header: Header) -> Image:

@@ -385,18 +385,27 @@ def test_takes_thresholds_while_running(graph, bundle_path, bundle, states):
     assert content['ood_area'] > 0.05
 
 
-def test_bad_planes_are_said_once(graph, error_lines, bundle_path, bundle, states):
+@pytest.mark.parametrize(
+    ('pixels', 'named'),
+    [
+        (np.zeros((5, 7), np.uint8), 'anomaly: shape (5, 7)'),
+        (np.full((HEIGHT, WIDTH), np.nan, np.float32), 'values of 32FC1 are NaN'),
+        (np.zeros((HEIGHT, WIDTH, 3), np.uint8), "'bgr8' is no plane"),
+    ],
+    ids=['shape', 'NaN', 'encoding'],
+)
+def test_bad_planes_are_said_once(graph, error_lines, bundle_path, bundle, states, pixels, named):
     node = graph.node(MonitorNode, bundle=str(bundle_path), **QUIET)
     camera = Camera(graph, bundle)
     for count in (1, 2):
         camera.second += 0.1
         planes = camera.planes(unknown=False)
-        planes['anomaly'] = image_message(np.zeros((5, 7), np.uint8), planes['mask'].header)
+        planes['anomaly'] = image_message(pixels, planes['mask'].header)
         camera.send(planes)
         until(lambda count=count: node._complaints.count == count, 'rejection')
     wait_state(states, lambda c: c['state'] == 'OK' and c['ood_area'] == 0.0, camera.show)
     (line,) = error_lines.wait('monitor')
-    assert 'anomaly: shape (5, 7)' in line
+    assert named in line
     assert graph.status(TRUST)[1]['rejected'] == '2'
 
 

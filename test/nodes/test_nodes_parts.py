@@ -72,13 +72,19 @@ def test_image_of_one_row_of_a_larger_one():
 
 
 def test_plane_honours_padding_and_byte_order():
-    values = np.array([[0.0, 0.25], [0.5, np.nan]], '>f4')
+    values = np.array([[0.0, 0.25], [0.5, 7.0]], '>f4')
     rows = b''.join(row.tobytes() + b'pad' for row in values)
     message = Image(height=2, width=2, encoding='32FC1', step=11, is_bigendian=1)
     message.data.frombytes(rows)
     np.testing.assert_array_equal(conversions.plane_from_image(message), values)
     unit = conversions.unit_plane_from_image(message)
-    np.testing.assert_array_equal(unit, [[0, 64], [128, 0]])
+    np.testing.assert_array_equal(unit, [[0, 64], [128, 255]])
+
+
+def test_plane_of_no_numbers_is_refused():
+    values = np.array([[0.5, np.nan, np.nan]], np.float32)
+    with pytest.raises(FrameError, match='2 of 3 values of 32FC1 are NaN'):
+        conversions.unit_plane_from_image(conversions.image_message(values, HEADER))
 
 
 @pytest.mark.parametrize(
