@@ -15,6 +15,7 @@ import sys
 from binascii import crc32
 from contextlib import closing
 from itertools import count
+from itertools import islice
 from os import fstat
 from pathlib import Path
 from shutil import disk_usage
@@ -55,7 +56,9 @@ MIN_FREE_BYTES = 2**30
 MAX_DAMAGES = 1000
 """Behind so many the rest of a file is given up: each costs a search for what is whole."""
 LOOK_AHEAD_ROWS = 10_000
-"""Behind a damage, and ten times as many in a file: each costs some 20 us."""
+"""Behind a damage, and ten times as many in a file: each costs some 20 us. No more than fit."""
+MIN_ROW_BYTES = 16
+"""Of number, topic, time and the four bytes that any message has."""
 MAX_TOPICS = 10_000
 """Fewer than the variables of a statement in SQLite, 32,766."""
 MAX_STEPS = 20_000_000
@@ -356,10 +359,11 @@ def _salvage_sqlite(file: Path, damages: list[str], topic: str | None) -> Iterat
                 for number, name, msgtype in sqlite_topics(connection)
                 if topic in (None, name)
             }
-            records = _salvage_rows(connection, topics, file.name, damages)
+            size = file.stat().st_size
+            most = min(LOOK_AHEAD_ROWS, size // MIN_ROW_BYTES)
+            records = _salvage_rows(connection, topics, file.name, most, damages)
             # SQLite fills a page that is cut with zeros: they end up in the last row.
-            cut = file.stat().st_size % page_bytes
-            yield from _without_last(records) if cut else records
+            yield from _without_last(records) if size % page_bytes else records
     except sqlite3.Error as error:
         damages.append(f'{file.name}: {one_line(error)}')
 
@@ -384,11 +388,12 @@ def _salvage_rows(
     connection: sqlite3.Connection,
     topics: dict[int, tuple[str, str]],
     name: str,
+    look_ahead: int,
     damages: list[str],
 ) -> Iterator[Record]:
     last = 0
     rows = _rows(connection, topics, 'id > ?', last)
-    looked = count()
+    looked = islice(count(), 10 * look_ahead)
     while len(damages) < MAX_DAMAGES:
         try:
             row = next(rows, None)
@@ -397,7 +402,7 @@ def _salvage_rows(
             _check_row(row, last)
         except (sqlite3.Error, ValueError) as error:
             damages.append(f'{name} behind row {last}: {one_line(error)}')
-            row = _next_row(connection, topics, last, looked)
+            row = _next_row(connection, topics, last, islice(looked, look_ahead))
             if row is None:
                 return
             rows = _rows(connection, topics, 'id > ?', row[0])
@@ -432,12 +437,10 @@ def _next_row(
     connection: sqlite3.Connection,
     topics: Iterable[int],
     last: int,
-    looked: Iterator[int],
+    looked: Iterable[int],
 ) -> tuple[int, int, int, bytes] | None:
     """Return the first readable row behind ``last``: one that a whole page holds."""
-    for number in range(last + 1, min(last + LOOK_AHEAD_ROWS, 2**63)):
-        if next(looked) > 10 * LOOK_AHEAD_ROWS:
-            return None
+    for number, _ in zip(range(last + 1, 2**63), looked, strict=False):
         try:
             for row in _rows(connection, topics, 'id = ?', number):
                 _check_row(row, last)
