@@ -320,7 +320,7 @@ class RecorderNode(ManagedNode):
         details: dict[str, object] = {'bag': None if snapshot.problem else snapshot.path.name}
         if snapshot.problem:
             self._counts['failed'] += 1
-            message = f'no snapshot of {", ".join(names)}: {snapshot.path}: {snapshot.problem}'
+            message = f'no snapshot of {", ".join(names)}: {snapshot.problem}'
             self.get_logger().error(message)
         else:
             self._counts['taken'] += 1
@@ -363,6 +363,9 @@ class RecorderNode(ManagedNode):
             'directory': self.parameters['directory'],
             **self._counts,
             'last': self._last or 'none',
+            'raised': 'unknown'
+            if self._known is None
+            else ', '.join(sorted(self._known)) or 'nothing',
             'held_mib': ring.bytes / 2**20,
             'rejected_states': self._complaints.count,
             'last_rejection': self._complaints.last or 'none',

@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from itertools import cycle
 from itertools import islice
@@ -286,3 +290,37 @@ def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_line
 def test_a_state_that_is_none(text):
     with pytest.raises(StateError, match='no state of a monitor'):
         Alarm.of(text)
+
+
+def test_a_signal_finishes_the_snapshot_and_the_log(graph, tmp_path):
+    values = ['-p', f'directory:={tmp_path}', '-p', 'after:=60.0']
+    with subprocess.Popen(
+        [sys.executable, '-m', 'seg_uncertainty_ros.nodes.recorder', '--ros-args', *values],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(graph.domain)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as recorder:
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        camera = graph.probe.create_publisher(Image, '/image', 5)
+        states = graph.probe.create_publisher(String, '/monitor/state', latched)
+        for publisher in (camera, states):
+            until(publisher.get_subscription_count, 'the recorder', timeout_s=60.0)
+
+        def say(*names):
+            warnings = [{'name': name, 'message': 'bad'} for name in names]
+            states.publish(String(data=json.dumps({'warnings': warnings, 'stamp_ns': 5})))
+
+        def show():
+            camera.publish(image_message(np.zeros((9, 9, 3), np.uint8), Header()))
+            return list(tmp_path.glob('*.ood_area'))
+
+        say()
+        graph.status(SNAPSHOTS, lambda v: v.get('raised') == 'nothing')
+        say('ood_area')
+        until(show, 'the snapshot')
+        recorder.send_signal(signal.SIGTERM)
+        said = recorder.communicate(timeout=60.0)[1]
+    assert recorder.returncode == 0
+    assert 'Traceback' not in said
+    (event,) = read_events(tmp_path).events
+    assert '/monitor/state' in read_bag(tmp_path / event['details']['bag'])
