@@ -20,6 +20,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from seg_uncertainty_ros.bundle import default_bundle_path
+from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import WARNINGS
@@ -48,6 +49,7 @@ from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
 
     from rclpy.clock import TimeJump
@@ -442,20 +444,24 @@ class MonitorNode(ManagedNode):
         latency_s = (self._now_ns() - stamp_ns) * 1e-9
         plausible = -CLOCK_SKEW_S <= latency_s <= diagnostics.PLAUSIBLE_LATENCY_S
         self._latency_judged = plausible
+
+        def read(name: str, convert: Callable[[Image], Any]) -> Any:
+            try:
+                return convert(planes[name]) if name in planes else None
+            except FrameError as error:
+                msg = f'{self.resolve_topic_name(f"segmentation/{name}")}: {error}'
+                raise FrameError(msg) from error
+
         return self._monitor.update(
             Observation(
                 stamp_ns=stamp_ns,
-                mask=conversions.plane_from_image(planes['mask']),
-                confidence=conversions.unit_plane_from_image(planes['confidence']),
-                anomaly=conversions.unit_plane_from_image(planes['anomaly']),
-                embedding=conversions.embedding_from_image(planes['embedding']),
+                mask=read('mask', conversions.plane_from_image),
+                confidence=read('confidence', conversions.unit_plane_from_image),
+                anomaly=read('anomaly', conversions.unit_plane_from_image),
+                embedding=read('embedding', conversions.embedding_from_image),
                 latency_s=max(0.0, latency_s) if plausible else None,
-                dispersion=conversions.dispersion_from_image(planes[DISPERSION])
-                if DISPERSION in planes
-                else None,
-                image_statistics=conversions.image_statistics_from_image(planes[IMAGE_STATISTICS])
-                if IMAGE_STATISTICS in planes
-                else None,
+                dispersion=read(DISPERSION, conversions.dispersion_from_image),
+                image_statistics=read(IMAGE_STATISTICS, conversions.image_statistics_from_image),
             )
         )
 

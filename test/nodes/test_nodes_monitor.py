@@ -389,8 +389,14 @@ def test_takes_thresholds_while_running(graph, bundle_path, bundle, states):
     ('pixels', 'named'),
     [
         (np.zeros((5, 7), np.uint8), 'anomaly: shape (5, 7)'),
-        (np.full((HEIGHT, WIDTH), np.nan, np.float32), 'values of 32FC1 are NaN'),
-        (np.zeros((HEIGHT, WIDTH, 3), np.uint8), "'bgr8' is no plane"),
+        (
+            np.full((HEIGHT, WIDTH), np.nan, np.float32),
+            '/segmentation/anomaly: data: 14400 of 14400 values of 32FC1 are NaN',
+        ),
+        (
+            np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+            "/segmentation/anomaly: encoding: 'bgr8' is no plane",
+        ),
     ],
     ids=['shape', 'NaN', 'encoding'],
 )
