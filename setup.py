@@ -93,6 +93,7 @@ setup(
         'openvino': ['openvino'],
         'test': TEST,
         'dev': DEV,
+        'fuzz': ['atheris', *TEST],
     },
     entry_points={
         'console_scripts': [
