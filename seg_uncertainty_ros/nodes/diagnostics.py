@@ -284,7 +284,9 @@ class Stamps:
 
 
 class Recent:
-    """The faults of the last ``SHOWN_S``, each kind in its newest words."""
+    """The faults of the last ``SHOWN_S``, each kind in its newest words, the newest few kinds."""
+
+    MOST_KINDS = 8
 
     def __init__(self) -> None:
         self._faults: dict[str, tuple[float, str]] = {}
@@ -294,7 +296,10 @@ class Recent:
         """Take a fault, seen at ``now`` (s, steady clock); from any thread."""
         with self._lock:
             self._forget(now)
+            self._faults.pop(kind_of(fault), None)
             self._faults[kind_of(fault)] = (now, fault)
+            if len(self._faults) > self.MOST_KINDS:
+                del self._faults[next(iter(self._faults))]
 
     def texts(self, now: float) -> list[str]:
         """Return what is to be shown at ``now``, the newest first."""

@@ -302,6 +302,13 @@ def test_a_fault_is_shown_for_a_while_in_its_newest_words():
     assert recent.texts(3.1) == []
 
 
+def test_few_kinds_of_faults_are_shown():
+    recent = Recent()
+    for index in range(30):
+        recent.add('x' * index, 0.1 * index)
+    assert recent.texts(3.0) == ['x' * index for index in range(29, 29 - recent.MOST_KINDS, -1)]
+
+
 def test_a_pause_is_no_gap_between_stamps():
     gaps = Stamps()
     for stamp in range(10):
