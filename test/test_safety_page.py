@@ -68,6 +68,36 @@ def test_limits_are_those_of_the_code():
     assert checked > 20
 
 
+def cells(page, beginning):
+    """Return the cells of the one row of a page that begins so, without intervals."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    (row,) = (line for line in text.splitlines() if line.startswith(beginning))
+    return [cell.split('[')[0].strip() for cell in row.strip('|').split('|')]
+
+
+def test_figures_are_those_of_the_pages_that_their_commands_write():
+    summary = dict(
+        zip(
+            cells('docs/results.md', '| bundle            | input up to | score | CamVid'),
+            cells('docs/results.md', '| lite0_fpn_outlier | 0.25 MP     | void  |'),
+            strict=True,
+        )
+    )
+    for name, label in (('RoadAnomaly', 'on RoadAnomaly'), ('FS_LostFound_full', 'on small')):
+        precision, rate = (float(summary[f'{name} {key}']) for key in ('AP', 'FPR95'))
+        assert f'AP {precision:.2f}, FPR95 {rate:.2f} {label}' in TEXT
+    card = 'seg_uncertainty_ros/models/default/MODEL_CARD.md'
+    _, removed, lost = cells(card, '| threshold of all groups')
+    assert f'removes {removed} of false segments, loses {lost} of unknown objects' in TEXT
+    real, fog = (
+        float(cells('docs/shift.md', f'| {name}')[1].split()[0])
+        for name in ('real shifts against any drive', 'corruptions, severity 1 and 2')
+    )
+    assert f'AUROC {real:.2f} to 1.00 on real shifts, {fog:.2f} (fog 1) to 1.00' in TEXT
+    calibration = cells('docs/results.md', '| lite0_fpn_outlier | 0.25 MP     | 0.')[-1]
+    assert f'expected calibration error {calibration} on CamVid test' in TEXT
+
+
 def test_what_the_page_links_to_exists():
     for target in re.findall(r'\]\(([^)#]+)\)', TEXT):
         assert (PAGE.parent / target).exists(), target
