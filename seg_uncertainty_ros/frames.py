@@ -71,7 +71,8 @@ def scale_intrinsics(
     homography = np.diag([scale[0], scale[1], 1.0])
     for axis in (0, 1):
         homography[axis, 2] = (0.5 - offset[axis]) * scale[axis] - 0.5
-    return (
-        (homography @ np.asarray(k, np.float64).reshape(3, 3)).ravel(),
-        (homography @ np.asarray(p, np.float64).reshape(3, 4)).ravel(),
-    )
+    with np.errstate(over='ignore', invalid='ignore'):  # what is not finite stays so
+        return (
+            (homography @ np.asarray(k, np.float64).reshape(3, 3)).ravel(),
+            (homography @ np.asarray(p, np.float64).reshape(3, 4)).ravel(),
+        )

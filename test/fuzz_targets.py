@@ -337,6 +337,8 @@ def camera_info(data: bytes) -> None:
     from sensor_msgs.msg import RegionOfInterest
     from std_msgs.msg import Header
 
+    from seg_uncertainty_ros.frames import Frame
+    from seg_uncertainty_ros.nodes.conversions import camera_info_problem
     from seg_uncertainty_ros.nodes.conversions import scaled_camera_info
 
     values = CAMERA.unpack(data[: CAMERA.size].ljust(CAMERA.size, b'\0'))
@@ -350,7 +352,11 @@ def camera_info(data: bytes) -> None:
         d=[float(x) for x in data[CAMERA.size :][:8]],
     )
     # The planes' size is ours, never 0 and never above that of an image.
-    scaled_camera_info(info, Header(), 1 + rows % 8192, 1 + columns % 8192)
+    scaled = scaled_camera_info(info, Header(), 1 + rows % 8192, 1 + columns % 8192)
+    sides = [min(1024, side) or 1 for side in (roi_height or height, roi_width or width)]
+    image = np.zeros((*sides, 3), np.uint8)
+    if not camera_info_problem(info, Frame(image, 0, '')):
+        assert np.isfinite([*scaled.k, *scaled.p]).all()
 
 
 # Bundles

@@ -211,7 +211,7 @@ def say(message):
     [
         (lambda data: {}[data], 'KeyError'),
         (lambda data: data.decode(), 'UnicodeDecodeError'),
-        (lambda _: np.ones(2**24, np.uint8).sum(), 'MiB of memory'),
+        (lambda _: np.ones(2**27, np.uint8).sum(), 'MiB of memory'),
         (compute, 's of processor time'),
         (say('two\nlines'), 'several lines'),
         (say('x' * 10_000), '10000 characters'),
@@ -221,7 +221,7 @@ def say(message):
 def test_check_finds_what_no_parser_may_do(monkeypatch, run, found):
     monkeypatch.setitem(TARGETS, 'bad', Target('bad', run, list))
     monkeypatch.setattr(fuzz_targets, 'TIME_LIMIT_S', 0.5)
-    monkeypatch.setattr(fuzz_targets, 'MEMORY_LIMIT_BYTES', 2**23)
+    monkeypatch.setattr(fuzz_targets, 'MEMORY_LIMIT_BYTES', 2**25)
     with pytest.raises(FindingError, match=found):
         check('bad', b'\xff')
 

@@ -210,6 +210,10 @@ def image_statistics_from_image(message: Image) -> ImageStatistics:
     return ImageStatistics(*plane_from_image(message)[0].tolist())
 
 
+MOST_PIXELS = 1e9
+"""Of a focal length: no lens has a longer one. Much larger ones overflow when they are scaled."""
+
+
 def camera_info_problem(info: CameraInfo, frame: Frame) -> str:
     """Return why ``info`` cannot be that of a frame, or an empty string."""
     height, width = frame.image.shape[:2]
@@ -223,8 +227,9 @@ def camera_info_problem(info: CameraInfo, frame: Frame) -> str:
             f'camera_info: frame_id {info.header.frame_id[:80]!r}, '
             f'that of the image is {frame.frame_id[:80]!r}'
         )
-    if not (np.isfinite(info.k).all() and np.isfinite(info.p).all()):
-        return 'camera_info: k or p is not finite'
+    # Of no number as well: it compares false.
+    if not (np.abs([*info.k, *info.p]) < MOST_PIXELS).all():
+        return f'camera_info: k or p is not finite, or beyond {MOST_PIXELS:g} pixels'
     if not info.k[0]:
         return 'camera_info: k is zero, the camera is not calibrated'
     return ''
