@@ -45,7 +45,9 @@ USUAL = {
 def bad_images(camera, rng):
     """One to five damaged images among good ones."""
     for _ in range(rng.integers(1, 6)):
+        camera.settle()
         camera.publish(rng.choice(camera.bad))
+        camera.rest(0.05)  # nothing answers it, and the next image might take its place
         camera.frames(1)
 
 

@@ -54,6 +54,7 @@ SAMPLES = 600
 """At most; then every second one is dropped and the pause between two doubled."""
 PAUSE = 20
 EVERY = 300
+LEAST = 200
 WARM_UP = 0.25
 ANSWER_S = 1.0
 START_S = 120.0
@@ -161,6 +162,7 @@ class Camera:
         from std_msgs.msg import String
 
         self.published = self.overtaken = self.unanswered = 0
+        self.calls = self.silent_calls = 0
         self.clean = True
         self.latencies = array('d')
         self.bad = np.array(
@@ -264,12 +266,12 @@ class Camera:
         return client.call_async(request)
 
     def wait_for(self, futures):
-        """Wait for answers; end the run where one does not come."""
+        """Wait for answers, and count those that do not come."""
         end = time.monotonic() + CALL_S
-        while not all(future.done() for future in futures):
+        while not all(future.done() for future in futures) and time.monotonic() < end:
             self._spin(0.05)
-            if time.monotonic() > end:
-                raise SystemExit(f'a service did not answer within {CALL_S:.0f} s')
+        self.calls += len(futures)
+        self.silent_calls += sum(not future.done() for future in futures)
 
     @contextlib.contextmanager
     def second_publisher(self):
@@ -410,6 +412,7 @@ class Soak:
         self.waiting = []
         self.pause = PAUSE
         self.kills = 0
+        self.ended = ''
         self.before_kill = Counter()
         self.node = rclpy.create_node('camera')
         self.executor = EventsExecutor()
@@ -424,10 +427,12 @@ class Soak:
 
     def _spin(self, timeout_s):
         self.executor.spin_once(timeout_sec=timeout_s)
+        from seg_uncertainty_ros.nodes.processes import ProcessError
+
         for node in self.running.values():
             if node.process.poll() is not None:
                 node.check()
-                raise SystemExit(f'{node.name} ended by itself')
+                raise ProcessError(f'node {node.name} ended by itself')
 
     def start(self, name):
         """Start a node and watch it."""
@@ -471,22 +476,37 @@ class Soak:
                 watched.samples = watched.samples[::2]
 
     def run(self):
-        """Run to the end; return the seconds that it took."""
-        options, camera = self.options, self.camera
+        """Run to the end, or until a node ends or the user has enough; return the seconds."""
+        from seg_uncertainty_ros.nodes.processes import ProcessError
+
+        start = time.monotonic()
+        try:
+            self.start_nodes()
+            start = time.monotonic()
+            self.run_frames(start + 3600 * self.options.hours)
+        except KeyboardInterrupt:
+            self.ended = 'interrupted'
+        except ProcessError as error:
+            self.ended = str(error)
+        return time.monotonic() - start
+
+    def start_nodes(self):
+        """Start all processes."""
         for name in NODES:
             self.start(name)
-        if options.faults:
-            camera.start_listener()
+        if self.options.faults:
+            self.camera.start_listener()
         self.watched['this camera'] = Watched('this camera', os.getpid())
         self.wait_until_active()
-        every = options.every
+
+    def run_frames(self, end):
+        """Publish until enough frames are processed, or until ``end``."""
+        options, camera = self.options, self.camera
         kill_at = [
             round(options.frames * (index + 1) / (options.kills + 1))
             for index in range(options.kills)
         ]
-        next_sample, next_fault = 0, int(self.rng.exponential(every))
-        start = time.monotonic()
-        end = start + 3600 * options.hours
+        next_sample, next_fault = 0, int(self.rng.exponential(options.every))
         with tqdm(total=options.frames, unit='frame', mininterval=1.0) as bar:
             while (done := self.processed()) < options.frames and time.monotonic() < end:
                 camera.frames(10)
@@ -499,14 +519,12 @@ class Soak:
                     self.kill_monitor()
                 if options.faults and camera.published >= next_fault:
                     self.one_fault()
-                    next_fault = camera.published + 1 + int(self.rng.exponential(every))
+                    next_fault = camera.published + 1 + int(self.rng.exponential(options.every))
             bar.update(self.processed() - bar.n)
         camera.settle()
-        elapsed = time.monotonic() - start
         # Two beats of the diagnostics: the first one may be of before the last image.
         camera.rest(3.0)
         self.sample()
-        return elapsed
 
     def one_fault(self):
         """Let something go wrong; latencies count again when good images have come through."""
@@ -683,6 +701,12 @@ class Report:
             f'{len(health.errors)} that do not add up'
             + (f': {health.errors[0]}' if health.errors else ''),
         )
+        self.target(
+            f'every service call answered within {CALL_S:.0f} s',
+            not camera.silent_calls,
+            f'{camera.silent_calls} of {camera.calls} not',
+        )
+        self.target('nodes alive to the end', not soak.ended, soak.ended or 'yes')
         self.target('nothing left in flight', seen['in_flight'] == 0, seen['in_flight'])
         if soak.options.faults:
             self.target('bad images rejected', seen['rejected'] > 0, seen['rejected'])
@@ -747,6 +771,8 @@ def main():
     if options.role:
         return listen(options)
     rclpy = import_rclpy()
+    from rclpy.signals import SignalHandlerOptions
+
     from seg_uncertainty_ros.nodes import transport
     from seg_uncertainty_ros.nodes.transport import environment
 
@@ -755,15 +781,19 @@ def main():
     with own_domain() as variables, tempfile.TemporaryDirectory() as folder:
         os.environ.update(variables)
         before = set(map(str, Path('/dev/shm').iterdir()))
-        rclpy.init(args=[])
+        # SIGINT and SIGTERM end the run, and what was seen until then is reported.
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         soak = Soak(options, Path(folder), {**environment(), **os.environ})
         try:
             elapsed = soak.run()
         finally:
             soak.close()
-            rclpy.shutdown()
+            rclpy.try_shutdown()
         of_nodes = [w for w in (*soak.gone, *soak.watched.values()) if w.name in NODES]
         left = unused({name for watched in of_nodes for name in watched.shared} - before)
+        if soak.processed() < LEAST:
+            raise SystemExit(f'{soak.processed()} frames: too few. {soak.ended}')
         if options.samples:
             write_samples(options.samples, of_nodes)
         report = Report(soak, elapsed, left)
