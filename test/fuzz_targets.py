@@ -883,7 +883,9 @@ def parameter_file(data: bytes) -> None:
 
 
 def state_seeds() -> list[bytes]:
-    return [json.dumps({'stamp_ns': 5, 'state': 'OK', 'warnings': []}).encode()]
+    warning = {'name': 'ood_area', 'message': 'unknown object'}
+    content = {'stamp_ns': 5, 'state': 'WARN', 'bundle': 'x 1.0.0', 'warnings': [warning]}
+    return [json.dumps(content).encode()]
 
 
 @target(state_seeds, tokens=JSON_TOKENS, kind='document')
@@ -893,10 +895,9 @@ def state(data: bytes) -> None:
     from seg_uncertainty_ros.nodes.recorder import Alarm
 
     text = data.decode('utf-8', 'replace')
-    try:
-        Alarm.of(text)
-    finally:
+    with suppress(SegUncertaintyError):
         parse_state(text)
+    Alarm.of(text)
 
 
 def events_seeds() -> list[bytes]:

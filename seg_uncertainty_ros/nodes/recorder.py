@@ -8,7 +8,6 @@ monitor. It copies messages as they came, without a look inside.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -48,6 +47,9 @@ from seg_uncertainty_ros.recordings.bag_writer import STORAGES
 from seg_uncertainty_ros.recordings.snapshots import Message
 from seg_uncertainty_ros.recordings.snapshots import SnapshotConfig
 from seg_uncertainty_ros.recordings.snapshots import Snapshots
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,14 +132,21 @@ class Alarm:
     def of(cls, text: str) -> Alarm:
         """Parse the JSON of ``monitor/state``; raises ``StateError``."""
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             return cls(
                 {str(item['name']): str(item['message']) for item in content['warnings']},
                 int(content['stamp_ns']),
                 content.get('bundle'),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            msg = f'{STATE}: no state of a monitor: {type(error).__name__}: {error}'
+        except (
+            TextError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+        ) as error:
+            msg = f'{STATE}: no state of a monitor: {type(error).__name__}: {shown(str(error))}'
             raise StateError(msg) from error
 
 
