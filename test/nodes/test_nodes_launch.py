@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""Every launch file started for real: its processes always, by launch where that is installed."""
+"""Every launch file started for real: its processes always, by launch where that is installed.
+
+By launch's own service in a process, as ``ros2 launch`` does: launch_testing and launch_pytest of
+Jazzy do not run under pytest 9.
+"""
 
 from __future__ import annotations
 
