@@ -235,7 +235,7 @@ def _parse_manifest(source: Path, data: bytes) -> dict[str, Any]:
         msg = f'{source}: {shown(where)}: {shown(error.message)}'
         raise BundleError(msg)
     if problem := _inconsistency(manifest):
-        msg = f'{source}: {problem}'
+        msg = f'{source}: {shown(problem, 400)}'
         raise BundleError(msg)
     return manifest
 

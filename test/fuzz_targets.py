@@ -599,8 +599,11 @@ def read(path: Path) -> None:
     from seg_uncertainty_ros.recordings import open_source
 
     source = open_source(path)
+    assert source.frame_count is None or source.frame_count >= 0
+    assert source.rate_hz is None or 0 < source.rate_hz <= 10_000
     for frame in islice(source, FRAMES):
         assert frame.image.ndim == 3
+        assert abs(frame.stamp_ns) <= 2**31 * 10**9
     for line in source.skipped:
         _check_message(path.name, line)
 

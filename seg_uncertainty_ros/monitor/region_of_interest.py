@@ -11,6 +11,7 @@ import numpy as np
 
 from seg_uncertainty_ros.monitor.config import GROUND
 from seg_uncertainty_ros.monitor.config import MonitorError
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,8 @@ def named_classes(config: RegionConfig, classes: Sequence[ClassInfo]) -> tuple[s
             found += [info.name for info in classes if info.ground]
         else:
             why = 'the model calls none of its classes so' if name == GROUND else 'no such class'
-            msg = f'region.classes: {name!r}, {why}; expected some of {", ".join(names)}'
+            asked = shown(repr(name), 80)
+            msg = f'region.classes: {asked}, {why}; expected some of {", ".join(names)}'
             raise MonitorError(msg)
     return tuple(dict.fromkeys(found))
 

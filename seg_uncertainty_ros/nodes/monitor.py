@@ -47,6 +47,7 @@ from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.recordings.errors import one_line
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,7 +248,7 @@ def parse_polygon(text: str) -> tuple[tuple[float, float], ...]:
         try:
             x, y = map(float, part.split(','))
         except ValueError as error:
-            msg = f'region.polygon: {part!r}, expected x,y'
+            msg = f'region.polygon: {shown(repr(part), 80)}, expected x,y'
             raise MonitorError(msg) from error
         points.append((x, y))
     return tuple(points)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
@@ -17,14 +18,21 @@ from seg_uncertainty_ros.recordings.messages import IMAGE_TYPES
 from seg_uncertainty_ros.recordings.messages import decode_frame
 from seg_uncertainty_ros.recordings.salvage import salvage
 from seg_uncertainty_ros.recordings.salvage import uncompressed
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Iterator
     from pathlib import Path
 
     from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.recordings.index import Topic
     from seg_uncertainty_ros.recordings.salvage import Record
+
+MAX_RATE_HZ = 10_000.0
+"""What an index tells beyond this is no camera's."""
+MOST_NAMED = 20
+"""Of topics, in a message."""
 
 
 class BagSource:
@@ -48,19 +56,20 @@ class BagSource:
             topics = salvaged_topics(bag_files(path))
         found = self._choose(topics, topic)
         self.topic = found.name
-        self.frame_count: int | None = found.count
+        self.frame_count: int | None = max(0, found.count)
         seconds = (found.end_ns - found.start_ns) / 1e9
-        self.rate_hz: float | None = (found.count - 1) / seconds if seconds > 0 else None
+        rate_hz = (found.count - 1) / seconds if seconds > 0 else 0.0
+        self.rate_hz: float | None = rate_hz if 0 < rate_hz <= MAX_RATE_HZ else None
 
     def _choose(self, topics: list[Topic], wanted: str | None) -> Topic:
         images = [x for x in topics if x.msgtype in IMAGE_TYPES]
         reason = f' ({self._fault})' if self._fault else ''
-        present = ', '.join(f'{x.name} [{x.msgtype}]' for x in topics) or 'none'
+        present = _listed(f'{x.name} [{x.msgtype}]' for x in topics) or 'none'
         if not images:
             msg = f'{self._path}: no image topic{reason}; topics present: {present}'
             raise SourceError(msg)
         if wanted is None and len(images) > 1:
-            names = ', '.join(x.name for x in images)
+            names = _listed(x.name for x in images)
             msg = f'{self._path}: {len(images)} image topics, choose one of {names}'
             raise SourceError(msg)
         if wanted is None:
@@ -94,12 +103,12 @@ class BagSource:
             raise SourceError(msg)
         if self.skipped and not count:
             msg = (
-                f'{self._path}: none of {len(self.skipped)} messages on {self.topic} '
+                f'{self._path}: none of {len(self.skipped)} messages on {shown(self.topic)} '
                 f'could be decoded, the first: {self.skipped[0]}'
             )
             raise SourceError(msg)
         if not count:
-            msg = f'{self._path}: no messages on {self.topic}'
+            msg = f'{self._path}: no messages on {shown(self.topic)}'
             raise SourceError(msg)
 
     def _records(self, faults: list[str]) -> Iterator[Record]:
@@ -117,3 +126,8 @@ class BagSource:
     def stem(self, index: int) -> str:
         """Return the index with six digits."""
         return f'{index:06d}'
+
+
+def _listed(names: Iterable[str]) -> str:
+    first = [shown(name, 100) for name in islice(names, MOST_NAMED + 1)]
+    return ', '.join([*first[:MOST_NAMED], '…'] if len(first) > MOST_NAMED else first)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
+MAX_STAMP_NS = 2**31 * 10**9
+"""builtin_interfaces/Time counts seconds in 32 bits, with a sign."""
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
 
@@ -46,8 +48,8 @@ def decode_frame(data: bytes, msgtype: str, received_ns: int) -> Frame:
     else:
         image = decode_compressed(message.data, message.format)
     stamp = message.header.stamp
-    return Frame(
-        image,
-        stamp.sec * 10**9 + stamp.nanosec or received_ns,
-        message.header.frame_id,
-    )
+    stamp_ns = stamp.sec * 10**9 + stamp.nanosec or received_ns
+    if stamp_ns >= MAX_STAMP_NS:
+        msg = f'time of reception: {stamp_ns} ns, beyond what a stamp can hold'
+        raise FrameError(msg)
+    return Frame(image, stamp_ns, message.header.frame_id)

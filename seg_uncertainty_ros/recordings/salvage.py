@@ -62,7 +62,9 @@ MIN_ROW_BYTES = 16
 MAX_TOPICS = 10_000
 """Fewer than the variables of a statement in SQLite, 32,766."""
 MAX_STEPS = 20_000_000
-"""Of SQLite's machine from one row to the next, about a second; a row takes some twenty."""
+"""Of SQLite's machine from one row to the next, about a second."""
+STEPS_A_BYTE = 2
+"""And as many more: to count messages it takes some twenty a row, of MIN_ROW_BYTES at least."""
 STEPS = 1000
 
 
@@ -324,7 +326,7 @@ def open_sqlite(file: Path) -> sqlite3.Connection:
     uri = f'{file.resolve().as_uri()}?mode=ro&immutable=1'
     connection = sqlite3.connect(uri, uri=True)
     try:
-        allow_steps(connection)
+        _allow_steps(connection, file.stat().st_size)
         # Lets SQLite open a file that is shorter than its header says; nothing is written.
         connection.execute('PRAGMA writable_schema=ON')
         connection.execute('PRAGMA trusted_schema=OFF')
@@ -337,16 +339,20 @@ def open_sqlite(file: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(msg)
         # Other columns are no damage that ends behind some rows.
         connection.execute('SELECT id, topic_id, timestamp, data FROM messages LIMIT 0')
+    except MemoryError:  # so SQLite calls some damages of a schema; no memory was asked for
+        connection.close()
+        msg = 'a damaged schema'
+        raise sqlite3.DatabaseError(msg) from None
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def allow_steps(connection: sqlite3.Connection) -> None:
-    """Let SQLite's machine take MAX_STEPS from here on, then interrupt whatever it does."""
-    rounds = count(1)
-    connection.set_progress_handler(lambda: next(rounds) > MAX_STEPS / STEPS, STEPS)
+def _allow_steps(connection: sqlite3.Connection, size: int) -> None:
+    """Let SQLite's machine take so many steps from here on, then interrupt whatever it does."""
+    rounds, most = count(1), (MAX_STEPS + STEPS_A_BYTE * size) // STEPS
+    connection.set_progress_handler(lambda: next(rounds) > most, STEPS)
 
 
 def _salvage_sqlite(file: Path, damages: list[str], topic: str | None) -> Iterator[Record]:
@@ -360,8 +366,7 @@ def _salvage_sqlite(file: Path, damages: list[str], topic: str | None) -> Iterat
                 if topic in (None, name)
             }
             size = file.stat().st_size
-            most = min(LOOK_AHEAD_ROWS, size // MIN_ROW_BYTES)
-            records = _salvage_rows(connection, topics, file.name, most, damages)
+            records = _salvage_rows(connection, topics, file.name, size, damages)
             # SQLite fills a page that is cut with zeros: they end up in the last row.
             yield from _without_last(records) if size % page_bytes else records
     except sqlite3.Error as error:
@@ -388,11 +393,12 @@ def _salvage_rows(
     connection: sqlite3.Connection,
     topics: dict[int, tuple[str, str]],
     name: str,
-    look_ahead: int,
+    size: int,
     damages: list[str],
 ) -> Iterator[Record]:
     last = 0
     rows = _rows(connection, topics, 'id > ?', last)
+    look_ahead = min(LOOK_AHEAD_ROWS, size // MIN_ROW_BYTES)
     looked = islice(count(), 10 * look_ahead)
     while len(damages) < MAX_DAMAGES:
         try:
@@ -407,7 +413,7 @@ def _salvage_rows(
                 return
             rows = _rows(connection, topics, 'id > ?', row[0])
         last, topic, time_ns, data = row
-        allow_steps(connection)
+        _allow_steps(connection, size)
         yield Record(*topics[topic], time_ns, data)
 
 

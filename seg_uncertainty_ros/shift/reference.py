@@ -159,7 +159,7 @@ class ShiftReference:
         try:
             return cls._of(_read_arrays(path))
         except ShiftReferenceError as err:
-            msg = f'{path}: {err}'
+            msg = f'{path}: {shown(str(err), 400)}'
             raise ShiftReferenceError(msg) from None
 
     @classmethod
@@ -173,7 +173,7 @@ class ShiftReference:
         try:
             test = None if test is None else SequentialTest(**test)
         except TypeError as err:
-            msg = f'test: {test!r}: {err}'
+            msg = f'test: {err}'
             raise ShiftReferenceError(msg) from None
         return cls(
             names=tuple(about['names']),
