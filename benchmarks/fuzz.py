@@ -15,6 +15,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +119,12 @@ def fuzz(options):
         with (options.out / 'counts.jsonl').open('a', encoding='utf-8') as file:
             file.write(line + '\n')
 
+    def end(*_):
+        finish()
+        os._exit(0)  # libFuzzer's own way out waits for threads of others
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     if engine == 'hypothesis':
         by_hypothesis(run, TARGETS[name], options.seed)
         finish()
@@ -125,8 +132,7 @@ def fuzz(options):
 
     def feed(data):
         if run.done:
-            finish()
-            os._exit(0)  # libFuzzer's own way out waits for threads of others
+            end()
         run.feed(data)
 
     atheris.Setup(arguments(name, TARGETS[name], options), feed)
@@ -178,6 +184,8 @@ def arguments(name, target, options):
         f'-timeout={HANG_S}',
         '-rss_limit_mb=4096',
         '-verbosity=0',
+        '-handle_term=0',
+        '-handle_int=0',
         f'-seed={options.seed + 1}',
         f'-artifact_prefix={findings}/crash-',
         *([f'-dict={words}'] if tokens else []),
@@ -199,10 +207,11 @@ def report(out):
         counts[content['engine']] += content['cases']
         for key in ('cases', 'seconds', 'taken', 'findings'):
             counts[key] += content.get(key, 0)
+        counts['last'] = content.get('findings', 0)
     total = Counter()
     for counts in sums.values():
         total.update(counts)
-    header = ['target', 'atheris', 'hypothesis', 'all cases', 'taken', 'CPU s', 'findings']
+    header = ['target', *ENGINES, 'all cases', 'taken', 'CPU s', 'findings', 'of the last run']
     rows = [
         [
             name,
@@ -210,6 +219,7 @@ def report(out):
             f'{counts["taken"] / max(1, counts["cases"]):.0%}',
             f'{counts["seconds"]:.0f}',
             counts['findings'],
+            counts['last'],
         ]
         for name, counts in [*sorted(sums.items()), ('**all**', total)]
     ]
