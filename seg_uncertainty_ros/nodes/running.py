@@ -8,7 +8,9 @@ import faulthandler
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from threading import Event
+from threading import Thread
 from typing import TYPE_CHECKING
 from typing import Protocol
 
@@ -25,6 +27,7 @@ from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Iterator
     from collections.abc import Sequence
 
     from rclpy.context import Context
@@ -61,7 +64,7 @@ def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
 
     A node may have ``exit_status`` (int or None): as soon as it is an int, the process ends
     with it. SIGINT and SIGTERM end it too, once the callback that is under way is done; further
-    ones change nothing.
+    ones change nothing. After it, the process has ``EXIT_S`` to end.
     """
     heap_is_kept = transport.prepare()
     freed = transport.remove_leftovers()
@@ -73,6 +76,7 @@ def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
         created = create()
     except (SegUncertaintyError, NameValidationException, ParameterException) as error:
         get_logger('seg_uncertainty_ros').fatal(one_line(error))
+        _end_in_time()
         rclpy.try_shutdown()
         return 1
     nodes = created if isinstance(created, list | tuple) else [created]
@@ -92,7 +96,8 @@ def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
     try:
         for node in nodes:
             node.start()
-        return _spin(executor, nodes, told_to_stop)
+        with _awake(executor):
+            return _spin(executor, nodes, told_to_stop)
     finally:
         _end_in_time()
         for node in nodes:
@@ -132,11 +137,32 @@ def _spin(executor: SingleThreadedExecutor, nodes: Sequence[Runnable], told_to_s
     return 0
 
 
+@contextmanager
+def _awake(executor: SingleThreadedExecutor) -> Iterator[None]:
+    """Wake the executor now and then, whatever it waits for.
+
+    ROS built for an old glibc, as in the wheels, waits until a time of day. Where the system clock
+    is set back, that may be hours, without timers, diagnostics and an ear for signals.
+    """
+    ended = Event()
+
+    def wake() -> None:
+        while not ended.is_set():
+            time.sleep(PERIOD_S)
+            executor.wake()
+
+    thread = Thread(target=wake, name='wake', daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def exit_with(create: Callable[[], Runnable | Sequence[Runnable]]) -> None:
     """Run nodes with the arguments of the command line and exit; for console scripts."""
-    status = run(create)
-    _end_in_time()
-    sys.exit(status)
+    sys.exit(run(create))
 
 
 def _end_in_time() -> None:

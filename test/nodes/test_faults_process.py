@@ -369,7 +369,7 @@ def test_callbacks_that_fail_are_in_diagnostics_and_the_node_goes_on(vehicle):
     _, status = vehicle.first('monitor: trust', lambda status: status.level == OK, named)
     assert int(values(status)['judged']) > 0
     _, status = vehicle.first(
-        'monitor: node', lambda status: int(values(status)['failures']) > 20, named
+        'monitor: node', lambda status: int(values(status)['failures']) > 5, named
     )
     vehicle.signal('monitor', signal.SIGINT)
     assert vehicle.wait_for_end('monitor') == 0
@@ -429,11 +429,12 @@ def test_steps_of_the_system_clock(vehicle, clock_step):
         report(f'system clock {step_s:+.0f} s', status, named - stepped, well - stepped)
         assert named - stepped < NAMED_S * slack()
         assert well - stepped < RECOVERED_S * slack()
-        # The beat is that of a steady clock.
-        beats = [moment for moment, s in vehicle.statuses if s.name == 'monitor: trust']
-        beats = [moment for moment in beats if moment > stepped]
-        pauses = [late - early for early, late in pairwise(beats)]
-        assert max(pauses) < 1.5 * slack()
+        # The beat is that of a steady clock, also where no message wakes the node.
+        for task in ('segmentation: frames', 'monitor: trust', 'replay: recording'):
+            later = vehicle.first(task, lambda status: True, stepped + 2.0)[0]
+            beats = [moment for moment, status in vehicle.statuses if status.name == task]
+            beats = [moment for moment in beats if stepped < moment <= later]
+            assert max(after - before for before, after in pairwise(beats)) < 1.5 * slack()
         assert abs(vehicle.assessment()['stamp_ns'] * 1e-9 - time.time() - step_s) < 5.0 * slack()
 
 
@@ -466,7 +467,6 @@ def test_a_simulated_clock_that_jumps_and_stops(vehicle):
     for name in ('segmentation', 'monitor'):
         assert vehicle.graph.set(name, 'use_sim_time', False).successful
     vehicle.wait_until_well(time.time())
-    vehicle.graph.probe.destroy_publisher(clock)
 
 
 # Memory and disk

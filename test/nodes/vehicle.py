@@ -120,12 +120,15 @@ class Vehicle:
         for process in self.processes.values():
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
-        for process in self.processes.values():
+        stubborn = []
+        for name, process in self.processes.items():
             try:
-                process.wait(20.0)
+                process.wait(30.0)
             except subprocess.TimeoutExpired:
+                stubborn.append(name)
                 process.kill()
                 process.wait()
+        assert not stubborn
 
     def _log(self, name):
         return self._folder / f'{name}.log'
