@@ -8,6 +8,8 @@ Most of a damaged file is as it was, so that a parser gets past its first check.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import cache
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -98,7 +100,7 @@ def damaged(draw: st.DrawFn, target: Target) -> bytes:
 def nonsense(draw: st.DrawFn, target: Target) -> bytes:
     """Draw a valid document, JSON or YAML, with values that are odd or of other types."""
     seed = draw(st.sampled_from(target.seeds()))
-    document = yaml.safe_load(seed.splitlines()[0] if target.kind == 'lines' else seed)
+    document = deepcopy(_parsed(seed.splitlines()[0] if target.kind == 'lines' else seed))
     places = list(_places(document))
     for _ in range(draw(st.integers(1, CHANGES))):
         holder, key = draw(st.sampled_from(places))
@@ -115,6 +117,14 @@ def nonsense(draw: st.DrawFn, target: Target) -> bytes:
         elif action == 'add':
             holder += [draw(values)] * draw(st.sampled_from((1, 50)))
     return json.dumps(document).encode()
+
+
+@cache
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
