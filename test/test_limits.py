@@ -256,7 +256,8 @@ def test_room_on_the_disk(tmp_path, monkeypatch):
     assert re.search('has less than .* GiB left', damages[0])
 
 
-def database(path, topics=1):
+def database(path, topics=1, size=0):
+    """Write a bag of one small message, and one of ``size`` bytes."""
     connection = sqlite3.connect(path)
     connection.execute('CREATE TABLE topics (id INTEGER, name TEXT, type TEXT)')
     rows = [(number, f'/{number}', 'sensor_msgs/msg/Image') for number in range(topics)]
@@ -265,10 +266,8 @@ def database(path, topics=1):
         'CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, '
         'data BLOB)'
     )
-    connection.execute('INSERT INTO messages VALUES (1, 0, 1, zeroblob(10))')
-    connection.execute(
-        'INSERT INTO messages VALUES (2, 0, 2, zeroblob(?))', (salvage.MAX_MESSAGE_BYTES + 1,)
-    )
+    rows = [(1, bytes(10)), *([(2, bytes(size))] if size else [])]
+    connection.executemany('INSERT INTO messages VALUES (?1, 0, ?1, ?2)', rows)
     connection.commit()
     connection.close()
     return path
@@ -276,7 +275,7 @@ def database(path, topics=1):
 
 def test_a_row_of_a_database(tmp_path, monkeypatch):
     monkeypatch.setattr(salvage, 'MAX_MESSAGE_BYTES', 16 * MIB)
-    path = database(tmp_path / 'bag.db3')
+    path = database(tmp_path / 'bag.db3', size=salvage.MAX_MESSAGE_BYTES + 1)
     with little_memory():
         records, damages = salvaged(path)
     assert [len(record.data) for record in records] == [10]
@@ -290,9 +289,8 @@ def test_topics_of_a_database(tmp_path):
     assert f'more than {salvage.MAX_TOPICS} topics' in damages[0]
 
 
-def test_steps_of_a_database():
-    connection = sqlite3.connect(':memory:')
-    salvage.allow_steps(connection)
+def test_steps_of_a_database(tmp_path):
+    connection = salvage.open_sqlite(database(tmp_path / 'bag.db3'))
     start = time.monotonic()
     with pytest.raises(sqlite3.OperationalError, match='interrupted'):
         connection.execute(
