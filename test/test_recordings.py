@@ -394,6 +394,22 @@ def test_missing_metadata(tmp_path):
     assert error.endswith('damaged, 5 frames were readable: metadata.yaml is missing')
 
 
+def test_a_file_that_the_metadata_do_not_name_is_not_read(tmp_path):
+    path = write_bag(tmp_path / 'drive', 5)
+    shutil.copyfile(path / 'drive.mcap', path / 'another.mcap')
+    assert_frames(list(open_source(path)), range(5))
+
+
+def test_names_of_metadata_stay_inside_the_bag(tmp_path):
+    path = write_bag(tmp_path / 'drive', 5)
+    metadata = path / 'metadata.yaml'
+    text = metadata.read_text().replace('- drive.mcap', '- ../elsewhere/drive.mcap')
+    metadata.write_text(text)
+    assert_frames(list(open_source(path)), range(5))
+    metadata.write_text(text.replace('drive.mcap', 'passwd'))
+    assert 'metadata.yaml: ' in read_damaged(path)[1]
+
+
 def test_broken_metadata(tmp_path):
     (write_bag(tmp_path / 'drive', 5) / 'metadata.yaml').write_text(
         'rosbag2_bagfile_information: {'

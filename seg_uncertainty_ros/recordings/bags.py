@@ -12,7 +12,7 @@ from seg_uncertainty_ros.recordings.errors import SourceError
 from seg_uncertainty_ros.recordings.errors import one_line
 from seg_uncertainty_ros.recordings.index import NoIndexError
 from seg_uncertainty_ros.recordings.index import bag_files
-from seg_uncertainty_ros.recordings.index import indexed_topics
+from seg_uncertainty_ros.recordings.index import read_index
 from seg_uncertainty_ros.recordings.index import salvaged_topics
 from seg_uncertainty_ros.recordings.messages import IMAGE_TYPES
 from seg_uncertainty_ros.recordings.messages import decode_frame
@@ -50,10 +50,12 @@ class BagSource:
         self._path = path
         self._fault = ''
         try:
-            topics = indexed_topics(path)
+            index = read_index(path)
+            topics, self._files = index.topics, index.files
         except NoIndexError as error:
             self._fault = one_line(error)
-            topics = salvaged_topics(bag_files(path))
+            self._files = bag_files(path)
+            topics = salvaged_topics(self._files)
         found = self._choose(topics, topic)
         self.topic = found.name
         self.frame_count: int | None = max(0, found.count)
@@ -114,7 +116,7 @@ class BagSource:
     def _records(self, faults: list[str]) -> Iterator[Record]:
         """Yield the topic's messages; ``faults`` is not empty afterwards if the bag is damaged."""
         count = 0
-        for record in salvage(bag_files(self._path), faults, self.topic):
+        for record in salvage(self._files, faults, self.topic):
             if record.msgtype in IMAGE_TYPES:
                 count += 1
                 yield record

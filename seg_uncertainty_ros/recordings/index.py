@@ -55,6 +55,14 @@ class Topic:
     end_ns: int = 0
 
 
+@dataclass(frozen=True)
+class Index:
+    """Topics of a bag, and its storage files in their order."""
+
+    topics: list[Topic]
+    files: list[Path]
+
+
 def bag_files(path: Path) -> list[Path]:
     """Return the storage files of a bag, in the order of their numbers."""
     if path.is_file():
@@ -65,8 +73,8 @@ def bag_files(path: Path) -> list[Path]:
     )
 
 
-def indexed_topics(path: Path) -> list[Topic]:
-    """Return the topics of a bag as its metadata.yaml, summary or tables tell them.
+def read_index(path: Path) -> Index:
+    """Return what a bag's metadata.yaml, summary or tables tell.
 
     Raises:
         NoIndexError: there is none, or it is damaged.
@@ -74,12 +82,12 @@ def indexed_topics(path: Path) -> list[Topic]:
 
     """
     if not path.is_dir():
-        return merged(_file_topics(path))
-    topics = _metadata_topics(path)
-    for file in bag_files(path):
+        return Index(merged(_file_topics(path)), [path])
+    index = _metadata(path)
+    for file in index.files:
         if file.suffix in BAG_SUFFIXES:
             _file_topics(file)  # is it whole?
-    return merged(topics)
+    return index
 
 
 def salvaged_topics(files: Iterable[Path]) -> list[Topic]:
@@ -102,7 +110,7 @@ def _file_topics(file: Path) -> list[Topic]:
     return _mcap_topics(file) if file.suffix == '.mcap' else _sqlite_topics(file)
 
 
-def _metadata_topics(path: Path) -> list[Topic]:
+def _metadata(path: Path) -> Index:
     file = path / METADATA
     if not file.is_file():
         msg = f'{METADATA} is missing'
@@ -113,6 +121,9 @@ def _metadata_topics(path: Path) -> list[Topic]:
         about = _field(parse_yaml(content.decode()), 'rosbag2_bagfile_information', dict)
         names = [PurePath(_of(x, str)).name for x in _field(about, 'relative_file_paths', list)]
         lost = [x for x in names if not (path / x).is_file()]
+        if not all(x.endswith(STORAGE_SUFFIXES) for x in names) or len({*names}) < len(names):
+            msg = f'relative_file_paths: expected different names of {", ".join(STORAGE_SUFFIXES)}'
+            raise NoIndexError(msg)
         start_ns = _field(_field(about, 'starting_time', dict), 'nanoseconds_since_epoch', int)
         end_ns = start_ns + _field(_field(about, 'duration', dict), 'nanoseconds', int)
         topics = [
@@ -131,7 +142,7 @@ def _metadata_topics(path: Path) -> list[Topic]:
     if lost:
         msg = f'{METADATA}: {lost[0][:80]!r} is missing'
         raise NoIndexError(msg)
-    return topics
+    return Index(merged(topics), [path / name for name in names])
 
 
 def _field(mapping: Any, name: str, kind: type) -> Any:
