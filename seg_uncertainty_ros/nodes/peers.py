@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who of the nodes beside this one has fallen silent.
 
-A process that is killed says nothing, and DDS misses it only after the lease of its participant, by
-default 20 s. But each of our nodes speaks on ``/diagnostics`` once a second, and says when it ends.
+A process that is killed says nothing, and DDS misses it only after the lease of its participant,
+by default 20 s. But each of our nodes speaks on ``/diagnostics`` once a second, and says when it
+ends.
 """
 
 from __future__ import annotations
