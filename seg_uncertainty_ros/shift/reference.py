@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
@@ -264,7 +265,13 @@ def _read_array(archive: ZipFile, entry: ZipInfo) -> NDArray:
         msg = f'{shown(entry.filename, 40)}: {dtype} of shape {shape} in {entry.file_size} bytes'
         raise ShiftReferenceError(shown(msg))
     content.seek(0)
-    return read_array(content, allow_pickle=False)
+    array = read_array(content, allow_pickle=False)
+    if array.dtype.kind == 'U' and array.size and array.itemsize:
+        codes = np.ascontiguousarray(array).reshape(-1).view(f'{array.dtype.byteorder}u4')
+        if codes.max() > sys.maxunicode:  # text made of it is undefined
+            msg = f'{shown(entry.filename, 40)}: {codes.max():#x} is no character'
+            raise ShiftReferenceError(msg)
+    return array
 
 
 def _about(arrays: Mapping[str, NDArray]) -> dict:
