@@ -15,6 +15,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def fuzz(options):
     with context:
         from fuzz_targets import TARGETS
         from fuzz_targets import prepare
+        from fuzz_targets import scratch
 
         prepare(name)
     limit_memory()
@@ -121,6 +123,7 @@ def fuzz(options):
 
     def end(*_):
         finish()
+        shutil.rmtree(scratch(), ignore_errors=True)
         os._exit(0)  # libFuzzer's own way out waits for threads of others
 
     for number in (signal.SIGTERM, signal.SIGINT):
