@@ -287,8 +287,9 @@ def test_camera(launch, graph, tmp_path):
         drive(graph, '/driver/image_raw', ['/front/segmentation/mask'])
         assert json.loads(states.wait().data)['state']
         monitor, recorder, segmentation = names
+        wanted = {'/driver/image_raw', '/front/info'}
         for node in (segmentation, recorder):
-            assert {'/driver/image_raw', '/front/info'} <= subscribed(graph, node)
+            until(lambda node=node: wanted <= subscribed(graph, node), node, PATIENCE_S)
         assert parameters(graph, recorder, 'directory') == [arguments['snapshots']]
         assert parameters(graph, monitor, 'event_log.directory') == [arguments['snapshots']]
         values = parameters(graph, segmentation, 'plane_size', 'backend', 'use_sim_time')
