@@ -761,7 +761,8 @@ def put_section(page, title, text):
 def command(options):
     """Return the command line of a run."""
     words = ['python benchmarks/soak.py', f'--frames {options.frames}', f'--graph {options.graph}']
-    words += ['--faults'] * options.faults
+    words += [f'--faults --every {options.every}'] * options.faults
+    words += [f'--hours {options.hours:.2f}'] * (options.hours < float('inf'))
     words += [f'--kills {options.kills}'] * bool(options.kills)
     return ' '.join([*words, f'--seed {options.seed}'])
 
