@@ -167,16 +167,17 @@ def test_outlier_head_ignores_what_is_neither():
 
 
 def test_void_is_one_more_class_of_the_softmax():
-    logits, void = torch.randn(2, len(CAMVID), 6, 8), torch.randn(2, 6, 8)
+    logits, void = torch.randn(2, len(CAMVID), 6, 8), torch.randn(2, 1, 6, 8)
     targets = torch.randint(0, len(CAMVID), (2, 12, 16), dtype=torch.uint8)
     targets[:, :, :8] = OUTLIER
     recipe = Recipe('x', outlier_output='void', outlier_weight=1.0)
     # At stride 2 of the targets; a constant plane is what its upsampling is.
-    logits, void = logits.mean((2, 3), keepdim=True), void.mean((1, 2), keepdim=True)
-    logits, void = logits.expand(-1, -1, 3, 4), void.expand(-1, 3, 4)
+    logits, void = (
+        plane.mean((2, 3), keepdim=True).expand(-1, -1, 3, 4) for plane in (logits, void)
+    )
     prediction = Prediction(logits, logits, logits, void)
     loss = objective(prediction, targets, recipe, target_table(), torch.ones(256))
-    everything = torch.cat([logits, void[:, None]], dim=1).log_softmax(dim=1)
+    everything = torch.cat([logits, void], dim=1).log_softmax(dim=1)
     labels = targets[:, ::2, ::2].long()
     classes = torch.where(labels == OUTLIER, len(CAMVID), labels)
     nll = -everything.repeat_interleave(2, 2).repeat_interleave(2, 3).gather(1, classes[:, None])
