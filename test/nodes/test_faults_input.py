@@ -677,27 +677,31 @@ def test_planes_of_another_quality(rig, stranger, record_property):
 
 
 SUBSCRIBER = """
+import sys
+from pathlib import Path
+
 import rclpy
 from sensor_msgs.msg import Image
 
 rclpy.init()
 node = rclpy.create_node('viewer')
-node.create_subscription(Image, '/segmentation/mask', lambda message: None, 1)
+node.create_subscription(
+    Image, '/segmentation/mask', lambda message: Path(sys.argv[1]).touch(), 1
+)
 rclpy.spin(node)
 """
 
 
-def test_subscriber_that_hangs(rig, record_property):
+def test_subscriber_that_hangs(rig, record_property, tmp_path):
     """A process that is stopped takes nothing any more, and says nothing."""
     # Without our profile, as most viewers run: with it, DDS forgets who hangs after three seconds.
     plain = {'FASTRTPS_DEFAULT_PROFILES_FILE': '', 'FASTDDS_DEFAULT_PROFILES_FILE': ''}
     environment = {**os.environ, **plain, 'ROS_DOMAIN_ID': str(rig.graph.domain)}
-    process = subprocess.Popen([sys.executable, '-c', SUBSCRIBER], env=environment)
+    got_one = tmp_path / 'got_one'
+    process = subprocess.Popen([sys.executable, '-c', SUBSCRIBER, got_one], env=environment)
     try:
-        until(
-            lambda: 'viewer' in subscribers(rig, '/segmentation/mask') and rig.send_good(),
-            'the subscriber',
-        )
+        # In the graph it is before the node's publisher knows of it.
+        until(lambda: rig.send_good() and got_one.exists(), 'the subscriber')
         words = ('a subscriber does not take ~/mask',)
         # Discovery itself is unacknowledged for a moment.
         until(lambda: rig.send_good() and not says(rig.status('outputs'), words), 'quiet')
