@@ -28,6 +28,7 @@ from seg_uncertainty_ros.evaluation.pixel_metrics import ranking_metrics
 from seg_uncertainty_ros.evaluation.tables import grid
 from seg_uncertainty_ros.evaluation.tables import to_json
 from seg_uncertainty_ros.pipeline import network_input
+from seg_uncertainty_ros.runtime.outputs import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from seg_uncertainty_ros.bundle import Bundle
     from seg_uncertainty_ros.evaluation.datasets import Dataset
     from seg_uncertainty_ros.evaluation.datasets import Sample
-    from seg_uncertainty_ros.runtime.outputs import Outputs
     from seg_uncertainty_ros.runtime.outputs import Runtime
 
 SEGMENTATION = 'camvid/val'
@@ -90,7 +90,8 @@ class Parity:
     ``deviation_999`` and ``deviation_max``, 0..1: how far its plane is from the reference's on the
     bundle's scale, at 99.9 % of the pixels and at worst. ``iou_emd``: earth mover's distance
     between the two distributions of the images' mIoU. ``embedding``: the median relative distance
-    of an image's embedding.
+    of an image's embedding. ``infinite``: images with an output that is not finite, as those of
+    float16 beyond its range; in the other figures such numbers count as 0, or the largest.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Parity:
     deviation_max: Mapping[str, float]
     iou_emd: float
     embedding: float
+    infinite: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,7 @@ def compare(
         images: of each set, evenly spaced; None for all.
 
     Raises:
-        ParityError: no runtime, no outliers among the images, or outputs that are not finite,
-            as those of float16 beyond its range.
+        ParityError: no runtime, or no outliers among the images.
         GraphError: a runtime failed.
 
     """
@@ -191,14 +192,11 @@ def compare(
         raise ParityError(msg)
     counts = {name: _Counts(bundle) for name in runtimes}
     score = bundle.score_names.index(bundle.default_score)
-    for number, (sample, outliers) in enumerate(_samples(check_set, images)):
+    for sample, outliers in _samples(check_set, images):
         image = network_input(sample.image, bundle.geometry)
         reference = None
         for name, runtime in runtimes.items():
-            outputs = runtime.run(image, score)
-            if not all(np.isfinite(plane).all() for plane in outputs):
-                msg = f'{name}: not a number, or infinite, on image {number} of the check set'
-                raise ParityError(msg)
+            outputs = counts[name].finite(runtime.run(image, score))
             reference = reference or outputs
             counts[name].add(outputs, reference)
             if outliers:
@@ -224,11 +222,14 @@ def gate(report: ParityReport, tolerance: Tolerance) -> None:
     """Refuse runtimes that fall behind the reference by more than is tolerated.
 
     Raises:
-        ParityError: with the figures.
+        ParityError: with the figures; or outputs that are not finite.
 
     """
     reference = report.rows[0]
     for row in report.rows[1:]:
+        if row.infinite:
+            msg = f'{row.name}: not a number, or infinite, in outputs of {row.infinite} images'
+            raise ParityError(msg)
         falls = [('mIoU', reference.miou, row.miou, tolerance.miou)]
         falls += [
             (f'AP of {score}', reference.ap[score], ap, tolerance.ap)
@@ -254,6 +255,14 @@ class _Counts:
         self._same = self._pixels = 0
         self._deviations = np.zeros((len(bundle.scores), BINS + 1), np.int64)
         self._embeddings: list[float] = []
+        self._infinite = 0
+
+    def finite(self, outputs: Outputs) -> Outputs:
+        """Return outputs without numbers that are none; count the images that have some."""
+        if all(np.isfinite(plane).all() for plane in outputs):
+            return outputs
+        self._infinite += 1
+        return Outputs(*map(np.nan_to_num, outputs))
 
     def add(self, outputs: Outputs, reference: Outputs) -> None:
         """Compare the planes of one image."""
@@ -322,6 +331,7 @@ class _Counts:
             # Of two samples of one size, the distance between the sorted values.
             iou_emd=float(np.abs(self.image_mious() - reference.image_mious()).mean()),
             embedding=float(np.median(self._embeddings)),
+            infinite=self._infinite,
         )
 
 
