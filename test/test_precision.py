@@ -26,6 +26,7 @@ from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.pipeline import network_input
 from seg_uncertainty_ros.procedural import random_scene
 from seg_uncertainty_ros.runtime import openvino_runtime
+from seg_uncertainty_ros.runtime.calibrated_graph import CLASSIFIER
 from seg_uncertainty_ros.runtime.calibrated_graph import CalibratedGraph
 from seg_uncertainty_ros.runtime.onnx_runtime import OnnxRuntime
 from seg_uncertainty_ros.runtime.openvino_runtime import OpenVinoRuntime
@@ -185,8 +186,17 @@ def test_int8_is_symmetric_and_signed_as_tensorrt_wants_it(onnx, graphs):
         'segmenter.encoder._conv_stem.weight',
         'segmenter.classifier.weight',
         'segmenter.branch.output.weight',
+        'segmenter.branch.laterals.0.0.weight',  # of the features that scores are made of
     }
     assert len(quantised) > 40
+
+
+def test_int8_leaves_what_scores_are_made_of(onnx, graphs):
+    nodes = onnx.load(graphs['int8']).graph.node
+    (features,) = [node.input[0] for node in nodes if CLASSIFIER in node.input]
+    readers = {node.op_type for node in nodes if features in node.input}
+    assert 'Conv' in readers
+    assert 'QuantizeLinear' not in readers
 
 
 def test_int8_labels_are_nearly_those_of_fp32(bundle, graphs, images):
