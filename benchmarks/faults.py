@@ -113,7 +113,7 @@ def parameter_storm(camera, rng):
 
 def lifecycle(camera, rng):
     """A node is paused and goes on, between transitions that are not possible."""
-    node = str(rng.choice(('segmentation', 'monitor')))
+    node = str(rng.choice(('segmentation', 'monitor', 'recorder')))
     for label in ('configure', 'activate', 'cleanup', 'deactivate', 'deactivate', 'activate'):
         camera.wait_for([camera.transition(node, label)])
         for _ in range(2):

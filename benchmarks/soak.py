@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real nodes over many frames, with faults at random: what grows, what slows, what is lost.
 
-Segmentation and monitor are processes of their own in a ROS domain of their own. This process is
-the camera: it holds an image back until the monitor's state of the one before (--in-flight: some
-more) has come, so that the nodes process what they get. Frames are those that segmentation says it
-processed. --faults lets something go wrong every few hundred images, each kind (see faults.py)
-as often as the others; --kills ends the monitor with SIGKILL and starts another.
+Segmentation, monitor and recorder are processes of their own in a ROS domain of their own; the
+last two write event logs and snapshots, within limits that make them delete old ones. This process
+is the camera: it holds an image back until the monitor's state of the one before (--in-flight:
+some more) has come, so that the nodes process what they get. Frames are those that segmentation
+says it processed. --faults lets something go wrong every few hundred images, each kind (see
+faults.py) as often as the others.
 
 Exit status 1: a target is missed.
 """
@@ -38,6 +39,7 @@ from reporting import import_rclpy
 from reporting import machine
 from reporting import own_domain
 from reporting import table
+from rosbags.highlevel import AnyReader
 from tqdm import tqdm
 from watching import Sample
 from watching import Watched
@@ -47,8 +49,16 @@ from watching import unused
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.bundle import default_bundle_path
 from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.recordings.event_log import read_events
 
-NODES = ('segmentation', 'monitor')
+NODES = ('segmentation', 'monitor', 'recorder')
+MONITOR_LOG_MIB = 2
+RECORDS = {
+    'monitor': {'event_log.file_mib': 1, 'event_log.total_mib': MONITOR_LOG_MIB},
+    'recorder': {'before': 1.0, 'after': 0.5, 'min_interval': 20.0, 'memory_mib': 64},
+}
+DISK_MIB = 64
+"""Of snapshots."""
 SIZES = {'tiny': (96, 64), 'bundle': (640, 360)}
 SAMPLES = 600
 """At most; then every second one is dropped and the pause between two doubled."""
@@ -79,7 +89,6 @@ def parse():
     parser.add_argument('--bundle', type=Path, default=default_bundle_path())
     parser.add_argument('--faults', action='store_true')
     parser.add_argument('--every', type=int, default=EVERY, help='images between two faults')
-    parser.add_argument('--kills', type=int, default=0, help='of the monitor, over the run')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--in-flight', type=int, default=1)
     parser.add_argument('--threads', type=int, default=1, help='of the runtime')
@@ -155,6 +164,7 @@ class Camera:
     """Publishes images and holds them back until earlier ones have been judged."""
 
     def __init__(self, node, spin, images, options, environment):
+        import rclpy
         from rclpy.qos import QoSProfile
         from rclpy.serialization import serialize_message
         from sensor_msgs.msg import CameraInfo
@@ -181,9 +191,10 @@ class Camera:
         self._listener = None
         self._publisher = node.create_publisher(Image, 'image', QoSProfile(depth=5))
         self._info = node.create_publisher(CameraInfo, 'camera_info', QoSProfile(depth=5))
-        self._subscriptions = [
-            node.create_subscription(String, 'monitor/state', self._on_state, 10, raw=True)
-        ]
+        self._states = node.create_subscription(
+            String, 'monitor/state', self._on_state, 10, raw=True
+        )
+        self._never_spun = rclpy.create_node('never_reads')
 
     def _on_state(self, data):
         now = time.perf_counter()
@@ -204,9 +215,11 @@ class Camera:
         (publisher or self._publisher).publish(data)
         self.published += 1
 
-    def publish_next(self, kind='bgr8', stamp_ns=None, publisher=None):
+    def publish_next(self, kind='bgr8', publisher=None):
         """Publish the next image of a kind, now, whoever is waiting."""
-        self.publish(self._images[kind].next(stamp_ns or time.time_ns()), publisher)
+        stamp_ns = time.time_ns()
+        self._pending[stamp_ns] = (time.perf_counter(), False)
+        self.publish(self._images[kind].next(stamp_ns), publisher)
 
     def frames(self, count, kind='bgr8', stamps=time.time_ns):
         """Publish images, each as soon as there is room for it."""
@@ -286,15 +299,16 @@ class Camera:
     @contextlib.contextmanager
     def unread(self, names):
         """Subscribe to planes with a node that nothing spins."""
-        import rclpy
         from sensor_msgs.msg import Image
 
-        node = rclpy.create_node('never_reads')
-        for name in names:
-            node.create_subscription(Image, f'segmentation/{name}', id, 1)
+        node = self._never_spun
+        subscriptions = [
+            node.create_subscription(Image, f'segmentation/{name}', id, 1) for name in names
+        ]
         self.rest(0.1)
         yield
-        node.destroy_node()
+        for subscription in subscriptions:
+            node.destroy_subscription(subscription)
 
     def start_listener(self):
         """Start the process that subscribes to planes now and then."""
@@ -314,7 +328,8 @@ class Camera:
         self._listener.stdin.flush()
 
     def close(self):
-        """End the listening process."""
+        """End the listening process and the node that is never spun."""
+        self._never_spun.destroy_node()
         if self._listener is not None:
             self._listener.stdin.close()
             try:
@@ -384,7 +399,7 @@ class Health:
         return int(self.values[node].get(key, 0))
 
     def active(self):
-        """Tell whether both nodes are at work."""
+        """Tell whether all nodes are at work."""
         return all(self.values[name].get('state') == 'active' for name in NODES)
 
 
@@ -411,9 +426,7 @@ class Soak:
         self.faults = Counter()
         self.waiting = []
         self.pause = PAUSE
-        self.kills = 0
         self.ended = ''
-        self.before_kill = Counter()
         self.node = rclpy.create_node('camera')
         self.executor = EventsExecutor()
         self.executor.add_node(self.node)
@@ -423,7 +436,7 @@ class Soak:
         self.nodes = NodeProcesses(folder, environment)
         self.running = {}
         self.watched = {}
-        self.gone = []
+        self.records = folder / 'records'
 
     def _spin(self, timeout_s):
         self.executor.spin_once(timeout_sec=timeout_s)
@@ -436,31 +449,25 @@ class Soak:
 
     def start(self, name):
         """Start a node and watch it."""
-        parameters = {'bundle': self.bundle.resolve()}
+        parameters = RECORDS.get(name, {})
+        if name == 'recorder':
+            parameters |= {'directory': self.records, 'disk_mib': DISK_MIB}
+        else:
+            parameters |= {'bundle': self.bundle.resolve()}
+        if name == 'monitor':
+            parameters |= {'event_log.directory': self.records}
         if name == 'segmentation':
-            parameters['threads'] = self.options.threads
-        self.health.values[name] = {}
+            parameters |= {'threads': self.options.threads}
         self.running[name] = self.nodes.start(name, parameters)
         self.watched[name] = Watched(name, self.running[name].process.pid)
 
     def wait_until_active(self):
-        """Wait for both nodes."""
+        """Wait for all nodes."""
         end = time.monotonic() + START_S
         while not self.health.active():
             self._spin(0.1)
             if time.monotonic() > end:
                 raise SystemExit(f'the nodes were not active after {START_S:.0f} s')
-
-    def kill_monitor(self):
-        """End the monitor with SIGKILL and start another."""
-        process = self.running.pop('monitor').process
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        self.before_kill['judged'] += self.health.count('monitor', 'judged')
-        self.gone.append(self.watched['monitor'])
-        self.start('monitor')
-        self.wait_until_active()
-        self.kills += 1
 
     def processed(self):
         """Return how many frames segmentation says it processed."""
@@ -502,10 +509,6 @@ class Soak:
     def run_frames(self, end):
         """Publish until enough frames are processed, or until ``end``."""
         options, camera = self.options, self.camera
-        kill_at = [
-            round(options.frames * (index + 1) / (options.kills + 1))
-            for index in range(options.kills)
-        ]
         next_sample, next_fault = 0, int(self.rng.exponential(options.every))
         with tqdm(total=options.frames, unit='frame', mininterval=1.0) as bar:
             while (done := self.processed()) < options.frames and time.monotonic() < end:
@@ -514,9 +517,6 @@ class Soak:
                 if done >= next_sample:
                     self.sample()
                     next_sample = done + self.pause
-                if kill_at and done >= kill_at[0]:
-                    kill_at.pop(0)
-                    self.kill_monitor()
                 if options.faults and camera.published >= next_fault:
                     self.one_fault()
                     next_fault = camera.published + 1 + int(self.rng.exponential(options.every))
@@ -576,11 +576,11 @@ class Report:
             f'({processed / self.elapsed:.0f} a second), {options.graph} graph '
             f'({bundle.name} {bundle.version}), {SIZES[options.graph][0]}x'
             f'{SIZES[options.graph][1]}, {options.in_flight} in flight, seed {options.seed}',
-            f'Faults: {sum(soak.faults.values())} ({faulty or "none"}), '
-            f'monitor killed {soak.kills} times.',
+            f'Faults: {sum(soak.faults.values())} ({faulty or "none"}).',
             self.resources(),
             self.tenths(),
             self.counts(),
+            self.records(),
             table(['target', 'found', ''], self.targets),
         ]
         return '\n\n'.join(lines)
@@ -591,9 +591,6 @@ class Report:
         for watched in self.soak.watched.values():
             total = self.soak.processed()
             kept = watched.column('frames') >= WARM_UP * total
-            # A process that came later has a warm-up of its own.
-            first = watched.samples[0].frames
-            kept &= watched.column('frames') >= first + WARM_UP * (total - first)
             frames = watched.column('frames')[kept]
             row = [watched.name]
             for name in ('heap', 'pss', 'rss'):
@@ -638,11 +635,10 @@ class Report:
         """Return the table of latency and processor time by tenth of the run."""
         latencies = np.array(self.soak.camera.latencies)
         parts = np.array_split(latencies, TENTHS)
-        names = ('segmentation', 'monitor')
         total = self.soak.processed()
         edges = np.linspace(0, total, TENTHS + 1)
         columns = {}
-        for name in names:
+        for name in NODES:
             for field in ('cpu_s', 'waited_s'):
                 columns[name, field] = self._per_frame(name, field, edges)
         rows = []
@@ -651,7 +647,7 @@ class Report:
             row += [f'{1e3 * np.percentile(part, rank):.2f}' for rank in (50, 99)]
             row += [
                 f'{columns[name, field][index]:.3f}'
-                for name in names
+                for name in NODES
                 for field in ('cpu_s', 'waited_s')
             ]
             rows.append(row)
@@ -664,7 +660,7 @@ class Report:
             ratios[1] <= LATENCY_GOAL,
             f'{ratios[1]:.3f} (p50 {ratios[0]:.3f})',
         )
-        for name in names:
+        for name in NODES:
             cpu = columns[name, 'cpu_s']
             self.target(
                 f'{name}: processor time a frame, last tenth <= {LATENCY_GOAL} x first tenth',
@@ -672,28 +668,23 @@ class Report:
                 f'{cpu[-1] / cpu[0]:.3f}',
             )
         header = ['tenth', 'images timed', 'p50 ms', 'p99 ms']
-        header += [f'{name} {what} ms' for name in names for what in ('CPU', 'waited for a core')]
+        header += [f'{name} {what} ms' for name in NODES for what in ('CPU', 'waited for a core')]
         return (
             "Image published to monitor's state received, without images during faults; processor "
             'time and time ready without a core, a frame:\n\n' + table(header, rows)
         )
 
     def _per_frame(self, name, field, edges):
-        """Return milliseconds a frame between edges (frames), over all lives of a node."""
-        lives = [w for w in self.soak.gone if w.name == name] + [self.soak.watched[name]]
-        frames, spent, before = [], [], 0.0
-        for life in lives:
-            frames.append(life.column('frames'))
-            spent.append(before + life.column(field) - life.column(field)[0])
-            before = spent[-1][-1]
-        at_edges = np.interp(edges, np.concatenate(frames), np.concatenate(spent))
+        """Return milliseconds a frame between edges (frames)."""
+        watched = self.soak.watched[name]
+        at_edges = np.interp(edges, watched.column('frames'), watched.column(field))
         return 1e3 * np.diff(at_edges) / np.diff(edges)
 
     def counts(self):
         """Return where every image went."""
         soak, camera, health = self.soak, self.soak.camera, self.soak.health
         seen = {key: health.count('segmentation', key) for key in COUNTS}
-        judged = health.count('monitor', 'judged') + soak.before_kill['judged']
+        judged = health.count('monitor', 'judged')
         self.target(
             'counts consistent in every diagnostic: received = processed + dropped + rejected '
             '+ in flight',
@@ -739,6 +730,33 @@ class Report:
         return table(['images', 'count'], rows)
 
 
+    def records(self):
+        """Return what event logs and snapshots hold."""
+        folder = self.soak.records
+        read = read_events(folder)
+        self.target('no fault in any event log', not read.faults, [*read.faults, 'none'][0])
+        messages = []
+        for path in sorted(folder.glob('*/')):
+            with AnyReader([path]) as reader:
+                messages.append(sum(1 for _ in reader.messages()))
+        self.target('snapshots written and readable', min(messages, default=0) > 0, len(messages))
+        sizes = {}
+        for kind, limit in (('**/*.mcap', DISK_MIB), ('monitor.*.jsonl', MONITOR_LOG_MIB)):
+            sizes[kind] = sum(path.stat().st_size for path in folder.glob(kind)) / 2**20
+            self.target(f'{kind}: at most {limit} MiB', sizes[kind] <= limit, f'{sizes[kind]:.1f}')
+        health = self.soak.health
+        rows = [
+            ['events kept, all nodes', len(read.events)],
+            ['events written by the monitor', health.count('monitor', 'written')],
+            ['snapshots taken', health.count('recorder', 'taken')],
+            ['snapshots kept', f'{len(messages)}, {sum(messages)} messages'],
+            ['warnings without one: another was just taken', health.count('recorder', 'refused')],
+            ['snapshots that failed', health.count('recorder', 'failed')],
+            ['messages without room in one', health.count('recorder', 'dropped')],
+        ]
+        return table(['records', 'count'], rows)
+
+
 def write_samples(path, watched):
     """Write all samples as CSV."""
     with path.open('w', encoding='utf-8', newline='') as file:
@@ -763,7 +781,7 @@ def command(options):
     words = ['python benchmarks/soak.py', f'--frames {options.frames}', f'--graph {options.graph}']
     words += [f'--faults --every {options.every}'] * options.faults
     words += [f'--hours {options.hours:.2f}'] * (options.hours < float('inf'))
-    words += [f'--kills {options.kills}'] * bool(options.kills)
+    words += [f'--in-flight {options.in_flight}'] * (options.in_flight != 1)
     return ' '.join([*words, f'--seed {options.seed}'])
 
 
@@ -791,7 +809,7 @@ def main():
         finally:
             soak.close()
             rclpy.try_shutdown()
-        of_nodes = [w for w in (*soak.gone, *soak.watched.values()) if w.name in NODES]
+        of_nodes = [soak.watched[name] for name in NODES if name in soak.watched]
         left = unused({name for watched in of_nodes for name in watched.shared} - before)
         if soak.processed() < LEAST:
             raise SystemExit(f'{soak.processed()} frames: too few. {soak.ended}')
