@@ -60,9 +60,8 @@ RECORDS = {
 DISK_MIB = 64
 """Of snapshots."""
 SIZES = {'tiny': (96, 64), 'bundle': (640, 360)}
-SAMPLES = 600
-"""At most; then every second one is dropped and the pause between two doubled."""
-PAUSE = 20
+SAMPLES = 400
+"""Over a run: reading what memory a process has stops it for milliseconds."""
 EVERY = 300
 LEAST = 200
 WARM_UP = 0.25
@@ -225,6 +224,8 @@ class Camera:
         """Publish images, each as soon as there is room for it."""
         for _ in range(count):
             self.settle(self._in_flight - 1)
+            if self._pending:  # two at once: the first would be dropped
+                self._spin(0.003)
             stamp_ns = stamps()
             data = self._images[kind].next(stamp_ns)
             self._pending[stamp_ns] = (time.perf_counter(), self.clean)
@@ -425,7 +426,6 @@ class Soak:
             make_bundle(self.bundle, drives)
         self.faults = Counter()
         self.waiting = []
-        self.pause = PAUSE
         self.ended = ''
         self.node = rclpy.create_node('camera')
         self.executor = EventsExecutor()
@@ -474,13 +474,9 @@ class Soak:
         return self.health.count('segmentation', 'processed')
 
     def sample(self):
-        """Sample every process, at half the rate from when there are many samples."""
+        """Sample every process."""
         for watched in self.watched.values():
             watched.sample(self.processed())
-        if max(len(watched.samples) for watched in self.watched.values()) > SAMPLES:
-            self.pause *= 2
-            for watched in self.watched.values():
-                watched.samples = watched.samples[::2]
 
     def run(self):
         """Run to the end, or until a node ends or the user has enough; return the seconds."""
@@ -516,7 +512,7 @@ class Soak:
                 bar.update(done - bar.n)
                 if done >= next_sample:
                     self.sample()
-                    next_sample = done + self.pause
+                    next_sample = done + options.frames // SAMPLES
                 if options.faults and camera.published >= next_fault:
                     self.one_fault()
                     next_fault = camera.published + 1 + int(self.rng.exponential(options.every))
