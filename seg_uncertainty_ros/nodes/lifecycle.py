@@ -69,6 +69,7 @@ class ManagedNode(LifecycleNode):
     a node that is half configured, ``deactivate`` one that is half active.
 
     ``peers``: our nodes in the same namespace that are missed when they fall silent.
+    ``inputs``: subscriptions that ``activate`` makes; they end before ``deactivate`` runs.
     The subclass makes ``diagnostics``, with ``node_status`` as the task ``node``.
     """
 
@@ -81,6 +82,7 @@ class ManagedNode(LifecycleNode):
         self.problem = ''
         self.parameters = Parameters(self, self, (AUTOSTART, *table))
         self.peers = Peers(self, peers)
+        self.inputs: list[Subscription] = []
         self._bundle_files: BundleFiles | None = None
         self._refused = Complaints(self.get_logger().error)
         self._recent_refusals = Recent()
@@ -106,7 +108,7 @@ class ManagedNode(LifecycleNode):
         Without transitions: ROS may have been shut down already.
         """
         if self.state == 'active':
-            self._attempt('deactivate', self.deactivate)
+            self._attempt('deactivate', self._deactivate)
         self._attempt('clean up', self.clean_up)
 
     def say_goodbye(self) -> None:
@@ -228,13 +230,13 @@ class ManagedNode(LifecycleNode):
         super().on_activate(state)
         result = self._attempt('activate', self.activate)
         if result != TransitionCallbackReturn.SUCCESS:
-            self._attempt('deactivate', self.deactivate, forget=False)
+            self._attempt('deactivate', self._deactivate, forget=False)
             super().on_deactivate(state)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run ``deactivate``, then close the publishers."""
-        result = self._attempt('deactivate', self.deactivate)
+        result = self._attempt('deactivate', self._deactivate)
         super().on_deactivate(state)
         return result
 
@@ -252,9 +254,14 @@ class ManagedNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Come back unconfigured from a transition that failed by our mistake."""
         if state.label == 'active':
-            self._attempt('deactivate', self.deactivate, forget=False)
+            self._attempt('deactivate', self._deactivate, forget=False)
             super().on_deactivate(state)
         return self._clean_up(forget=False)
+
+    def _deactivate(self) -> None:
+        while self.inputs:
+            self.destroy_subscription(self.inputs.pop())
+        self.deactivate()
 
     def _clean_up(self, *, forget: bool = True) -> TransitionCallbackReturn:
         self._bundle_files = None

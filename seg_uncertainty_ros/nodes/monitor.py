@@ -279,7 +279,6 @@ class MonitorNode(ManagedNode):
         self._time_jumps, self._time_jump = 0, ''
         self._journal = Journal(self)
         self._assessment: Assessment | None = None
-        self._inputs: list[Any] = []
         self._timer: Any = None
         self._jumps: Any = None
         self._last_stamp_ns: int | None = None
@@ -346,7 +345,7 @@ class MonitorNode(ManagedNode):
             names.append(IMAGE_STATISTICS)
         for name in names:
             topic = f'segmentation/{name}'
-            self._inputs.append(
+            self.inputs.append(
                 self.create_subscription(
                     Image,
                     topic,
@@ -369,9 +368,6 @@ class MonitorNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Stop to listen."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._tell_of_end()

@@ -161,7 +161,6 @@ class RecorderNode(ManagedNode):
         super().__init__('recorder', PARAMETERS, **kwargs)
         self._snapshots: Snapshots | None = None
         self._config = _DEFAULTS
-        self._inputs: list[Any] = []
         self._timer: Any = None
         self._known: frozenset[str] | None = None
         self._cause: tuple[Alarm, tuple[str, ...]] | None = None
@@ -221,9 +220,6 @@ class RecorderNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Finish what is being written."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
@@ -259,7 +255,7 @@ class RecorderNode(ManagedNode):
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         if kind is String:
             qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._inputs.append(
+        self.inputs.append(
             self.create_subscription(
                 kind,
                 topic,

@@ -147,7 +147,6 @@ class SegmentationNode(ManagedNode):
         self._palette = palette_lut(())
         self._mismatches = QosMismatches(self, self.get_logger().error)
         self._camera = CameraWatch(self, self._mismatches)
-        self._inputs: list[Any] = []
         self._worker: NewestWins[Arrival] = NewestWins(self._work, self._runtimes.turns)
         self._outputs = {
             name: Output(self._plane_publisher(name), make)
@@ -225,18 +224,15 @@ class SegmentationNode(ManagedNode):
             kind = CompressedImage
             # The convention of image_transport: the transport's name behind the base topic.
             topic = f'{topic.removesuffix("/compressed")}/compressed'
-        self._inputs.append(
+        self.inputs.append(
             self._subscribe(kind, topic, self._on_image, message_lost=self._camera.lost)
         )
-        self._camera.begin(self._inputs[0].topic_name, kind)
-        self._inputs.append(self._subscribe(CameraInfo, 'camera_info', self._camera.info))
-        self.get_logger().info(f'listening to {self._inputs[0].topic_name}')
+        self._camera.begin(self.inputs[0].topic_name, kind)
+        self.inputs.append(self._subscribe(CameraInfo, 'camera_info', self._camera.info))
+        self.get_logger().info(f'listening to {self.inputs[0].topic_name}')
 
     def deactivate(self) -> None:
         """Stop to listen; the image in work is finished."""
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
         self._camera.end()
         self._worker.stop()
 
