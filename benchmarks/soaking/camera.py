@@ -103,8 +103,8 @@ class Camera:
         self._states = node.create_subscription(
             String, 'monitor/state', self._on_state, 10, raw=True
         )
-        # One for the whole run: destroy_node of rclpy 7.1.6 leaves a service of the node behind, for
-        # which every other process in the domain keeps 6 KiB.
+        # One for the whole run: destroy_node of rclpy 7.1.6 leaves a service of the node behind,
+        # for which every other process in the domain keeps 6 KiB.
         self._never_spun = rclpy.create_node('never_reads')
 
     def _on_state(self, data):
