@@ -33,10 +33,10 @@ except Exception:
     CvBridge = None
 
 _ENCODINGS = {
-    ('uint8', 2): 'mono8',
-    ('uint8', 3): 'bgr8',
-    ('float32', 2): '32FC1',
-    ('float32', 3): '32FC3',
+    (np.dtype('u1'), 2): 'mono8',
+    (np.dtype('u1'), 3): 'bgr8',
+    (np.dtype('f4'), 2): '32FC1',
+    (np.dtype('f4'), 3): '32FC3',
 }
 _PLANES = {
     'mono8': np.dtype('u1'),
@@ -109,7 +109,7 @@ def image_message(pixels: NDArray[np.uint8] | NDArray[np.float32], header: Heade
         header=header,
         height=pixels.shape[0],
         width=pixels.shape[1],
-        encoding=_ENCODINGS[pixels.dtype.name, pixels.ndim],
+        encoding=_ENCODINGS[pixels.dtype, pixels.ndim],
         step=pixels[0].nbytes,  # not the stride: of a single row NumPy keeps any
         check_fields=True,
     )
