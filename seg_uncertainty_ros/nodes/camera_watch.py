@@ -93,8 +93,8 @@ class CameraWatch:
 
     # An image that was decoded, in the worker's thread
 
-    def frame(self, frame: Frame, kind: str) -> None:
-        """Take a frame and its encoding, or its format."""
+    def frame(self, frame: Frame, kind: str) -> CameraInfo | None:
+        """Take a frame and its encoding, or its format; return the camera info that fits it."""
         height, width = frame.image.shape[:2]
         look = f'{width}x{height} {kind[:40]} of {frame.frame_id[:80]!r}'
         if self._look and look != self._look:
@@ -105,10 +105,7 @@ class CameraWatch:
         if problem and problem != self._info_problem:
             self._complaints.add(f'{problem}; it is not passed on')
         self._info_problem = problem
-
-    def usable_info(self) -> CameraInfo | None:
-        """Return the newest camera info, None where there is none for the last frame."""
-        return None if self._info_problem else self._info
+        return None if problem else info
 
     # Diagnostics
 

@@ -252,12 +252,13 @@ class Stamps:
 
     def add(self, stamp_ns: int) -> str:
         """Take the stamp of an image; return what is wrong with it, or an empty string."""
-        interval = None if self._last is None else stamp_ns - self._last
-        self._last = stamp_ns
+        # Of an image without a stamp no interval is known, neither before nor behind it.
+        last, self._last = self._last, stamp_ns or None
         if not stamp_ns:
             return self._fault('zero', 'the stamp is zero: the driver does not set it')
-        if interval is None:
+        if last is None:
             return ''
+        interval = stamp_ns - last
         if not interval:
             return self._fault('still', f'the stamp stands still at {stamp_ns * 1e-9:.3f} s')
         if interval < 0:

@@ -319,7 +319,7 @@ class SegmentationNode(ManagedNode):
             frame, kind = conversions.frame_from_compressed(message), message.format
         else:
             frame, kind = conversions.frame_from_image(message), message.encoding
-        self._camera.frame(frame, kind)
+        info = self._camera.frame(frame, kind)
         exact = self.parameters['anomaly_encoding'] == '32FC1'
         result = self._pipeline.process(frame, exact_anomaly=exact)
         for name, output in self._outputs.items():
@@ -328,7 +328,11 @@ class SegmentationNode(ManagedNode):
             if output.publisher.get_subscription_count():
                 output.publisher.publish(output.make(frame, result, message.header))
                 self._published[name] += 1
-        self._publish_camera_info(result, message.header)
+        if info is not None and self._camera_info_publisher.get_subscription_count():
+            self._camera_info_publisher.publish(
+                conversions.scaled_camera_info(info, message.header, *result.mask.shape)
+            )
+            self._published['camera_info'] += 1
         now = time.monotonic()
         self._rate.add(now)
         self._processing.add(now - arrival.moment)
@@ -337,14 +341,6 @@ class SegmentationNode(ManagedNode):
         self._latency_judged = 0.0 <= latency <= diagnostics.PLAUSIBLE_LATENCY_S
         if self._latency_judged:
             self._latency.add(latency)
-
-    def _publish_camera_info(self, result: Result, header: Header) -> None:
-        info = self._camera.usable_info()
-        if info is None or not self._camera_info_publisher.get_subscription_count():
-            return
-        info = conversions.scaled_camera_info(info, header, *result.mask.shape)
-        self._camera_info_publisher.publish(info)
-        self._published['camera_info'] += 1
 
     # Output
 
