@@ -218,5 +218,8 @@ def _goes_on(status):
 
 
 def slack():
-    """Return by how much longer things may take: this machine may have more to do than cores."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+    """Return by how much longer things may take: this machine may have more to do than cores.
+
+    No more than threefold: what takes longer is wrong, whatever the load.
+    """
+    return min(max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))), 3.0)
