@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from seg_uncertainty_ros.monitor.assessment import Observation
 from seg_uncertainty_ros.monitor.config import WARNINGS
 from seg_uncertainty_ros.monitor.config import MonitorConfig
 from seg_uncertainty_ros.monitor.events import Event
+from seg_uncertainty_ros.monitor.events import FrameId
+from seg_uncertainty_ros.monitor.events import Judgement
 from seg_uncertainty_ros.monitor.events import Model
 from seg_uncertainty_ros.monitor.events import Moment
 from seg_uncertainty_ros.monitor.events import Origin
@@ -196,11 +200,18 @@ class Clock:
         return Moment(START + self.count * SECOND, self.count, 0)
 
 
-def open_log(directory, *, max_bytes=100_000, max_total_bytes=1_000_000, **kwargs):
-    files = RotatingFile(
-        directory, 'front.monitor', max_bytes=max_bytes, max_total_bytes=max_total_bytes
-    )
-    return EventLog(files, ORIGIN, kwargs.pop('clock', None) or Clock(), **kwargs)
+def open_log(
+    directory, *, max_bytes=100_000, max_total_bytes=1_000_000, origin=ORIGIN, clock=None, **kwargs
+):
+    stem = origin.node[1:].replace('/', '.')
+    files = RotatingFile(directory, stem, max_bytes=max_bytes, max_total_bytes=max_total_bytes)
+    return EventLog(files, origin, clock or Clock(), **kwargs)
+
+
+def read_without_fault(path):
+    read = read_events(path)
+    assert (read.torn, read.faults) == ([], [])
+    return read.events
 
 
 def test_files_rotate_and_the_oldest_go(tmp_path):
@@ -212,10 +223,63 @@ def test_files_rotate_and_the_oldest_go(tmp_path):
     assert [path.name for path in files][-1] > 'front.monitor.000005.jsonl'
     assert all(path.stat().st_size <= 10_000 for path in files)
     assert 25_000 < sum(path.stat().st_size for path in files) <= 40_000
-    read = read_events(tmp_path)
-    assert (read.torn, read.faults) == ([], [])
-    numbers = [each['number'] for each in read.events]
+    numbers = [each['number'] for each in read_without_fault(tmp_path)]
     assert numbers == list(range(numbers[0], 501)), 'the newest, none missing'
+
+
+def test_the_oldest_files_may_be_missing_and_no_others(tmp_path):
+    for run in ('run1', 'run2', 'run3'):
+        log = open_log(tmp_path, max_bytes=2_000, origin=Origin('/front/monitor', run))
+        for _ in range(25):
+            log.write(event())
+        log.close()
+    assert len(read_without_fault(tmp_path)) == 75
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 6
+    for missing, after in pairwise(files[1:]):
+        content = missing.read_bytes()
+        missing.unlink()
+        (fault,) = read_events(tmp_path).faults
+        assert fault.startswith(f'{after.name}:1: number ')
+        missing.write_bytes(content)
+    for oldest in files[:-1]:
+        oldest.unlink()
+        read_without_fault(tmp_path)
+
+
+def test_more_may_not_be_missing_than_the_log_says(tmp_path):
+    log = open_log(tmp_path)
+    log.write(event())
+    log.write(Event('lost', 'lines 2 to 4', details={'first': 2, 'last': 4, 'lost': 3}))
+    log.close()
+    (path,) = tmp_path.iterdir()
+    first, lost = path.read_bytes().splitlines()
+    path.write_bytes(first + b'\n' + lost.replace(b'"number": 2', b'"number": 5'))
+    assert len(read_without_fault(tmp_path)) == 2
+    path.write_bytes(first + b'\n' + lost.replace(b'"first": 2', b'"first": 3'))
+    assert read_events(tmp_path).faults == [f'{path.name}:2: number 3, expected 2']
+
+
+def test_a_file_that_goes_while_others_are_read_is_no_fault(tmp_path):
+    log = open_log(tmp_path, max_bytes=2_000)
+    for _ in range(25):
+        log.write(event())
+    log.close()
+    _, gone, *_ = sorted(tmp_path.iterdir())
+    count = len(gone.read_bytes().splitlines())
+    gone.unlink()
+    gone.symlink_to('nowhere')  # is listed and cannot be opened
+    assert len(read_without_fault(tmp_path)) == 25 - count
+
+
+def test_a_log_is_in_the_order_of_its_numbers_beyond_six_digits(tmp_path):
+    log = open_log(tmp_path, max_bytes=2_000)
+    (tmp_path / 'front.monitor.999999.jsonl').touch()
+    for _ in range(20):
+        log.write(event())
+    log.close()
+    assert (tmp_path / 'front.monitor.1000000.jsonl').exists()
+    assert [each['number'] for each in read_without_fault(tmp_path)] == [*range(1, 21)]
 
 
 def test_a_log_goes_on_in_its_last_file(tmp_path):
@@ -267,25 +331,62 @@ def test_a_killed_process_leaves_a_log_that_can_be_read(tmp_path):
     assert len(read.events) > 50
 
 
-def test_a_line_is_never_longer_than_a_reader_takes(tmp_path):
+def test_a_line_is_never_longer_than_a_reader_takes(tmp_path, bundle):
     log = open_log(tmp_path, max_bytes=400_000)
-    long = 'ä' * 500_000
-    log.write(Event('started', long, details={'parameters': {'region.polygon': long}}))
+    long = '😀' * 100_000  # 12 bytes each in JSON
+    judgement = Judgement('ood_area', 'ERROR', 0.1, 0.05, 0.02, long, place=long)
+    log.write(
+        Event(
+            'started',
+            long,
+            model=replace(Model.of(bundle), bundle=long),
+            frame=FrameId(START, long),
+            warning=judgement,
+            details={'parameters': {'region.polygon': long}},
+        )
+    )
+    log.write(event('after'))
     log.close()
-    read = read_events(tmp_path)
-    (found,) = read.events
-    assert len(found['message']) == 1000
+    found, after = read_without_fault(tmp_path)
+    assert after['message'] == 'after'
     assert found['details'].keys() == {'omitted'}
+    warning = found['warning']
+    for text in (
+        found['message'],
+        found['frame']['frame_id'],
+        warning['reason'],
+        warning['place'],
+    ):
+        assert text == long[:1000]
+    assert found['model']['sha256'] == bundle.digest
+
+
+def test_what_json_has_no_form_for_is_text_and_does_not_end_the_log(tmp_path):
+    log = open_log(tmp_path)
+    log.write(Event('started', 'x', details={'path': tmp_path, 'value': np.float32(0.5)}))
+    log.write(event('after'))
+    assert log.close().lost == 0
+    found, after = read_without_fault(tmp_path)
+    assert found['details'] == {'path': str(tmp_path), 'value': '0.5'}
+    assert after['message'] == 'after'
 
 
 def test_two_writers_of_one_name_have_files_of_their_own(tmp_path):
-    first, second = open_log(tmp_path), open_log(tmp_path)
+    origins = [Origin('/front/monitor', run) for run in 'ab']
+    logs = [open_log(tmp_path, max_bytes=2_000, origin=origin) for origin in origins]
     for index in range(20):
-        first.write(event(f'a{index}'))
-        second.write(event(f'b{index}'))
-    assert first.close().lost == second.close().lost == 0
-    assert len(list(tmp_path.iterdir())) == 2
-    assert len(read_events(tmp_path).events) == 40
+        for log in logs:
+            log.write(event(str(index)))
+            until(lambda log=log: not log.health.waiting)
+    assert [log.close().lost for log in logs] == [0, 0]
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 4
+    assert len(read_without_fault(tmp_path)) == 40
+    # Between lines of the one, what is missing of the other shows.
+    lines = files[2].read_bytes().splitlines(keepends=True)
+    files[2].write_bytes(b''.join(lines[1:]))
+    (fault,) = read_events(tmp_path).faults
+    assert fault.startswith(f'{files[2].name}:1: number ')
 
 
 def test_a_deleted_folder_is_made_anew(tmp_path):
@@ -324,13 +425,12 @@ def test_a_full_disk_is_said_waited_for_and_losses_are_counted(tmp_path):
     until(lambda: not log.health.waiting)
     log.write(event('after'))
     lost = log.close().lost
-    read = read_events(tmp_path)
-    assert (read.torn, read.faults) == ([], []), 'a line is written whole or not at all'
-    *_, told, after = read.events
+    events = read_without_fault(tmp_path)  # a line is written whole or not at all
+    *_, told, after = events
     assert (told['kind'], after['message']) == ('lost', 'after')
     assert told['details']['lost'] == lost == health.lost
     assert told['details']['last'] - told['details']['first'] + 1 == lost
-    assert len(read.events) == 20 - lost + 2
+    assert len(events) == 20 - lost + 2
 
 
 FULL_DISK = """
@@ -395,6 +495,12 @@ def test_lines_that_are_no_events_are_named(tmp_path):
         'version: 1 was expected': {**good, 'version': 2},
         'event: [] is not': [],
         'time.wall_ns': {**good, 'time': {**good['time'], 'wall_ns': 'now'}},
+        # Nothing that a terminal would obey.
+        r'published.\x1b[2J': {
+            **good,
+            'reaction': {'was': None, 'state': 'OK', 'published': {'\x1b[2J': -1}},
+        },
+        "'details' is a required": {**good, 'kind': 'lost'},
         'number 9, expected 2': {**good, 'number': 9},
     }
     lines = [json.dumps(content) for content in (good, *bad.values())]
@@ -402,7 +508,7 @@ def test_lines_that_are_no_events_are_named(tmp_path):
     path.write_text('\n'.join([*lines, 'torn{"']) + '\n')
     read = read_events(path)
     assert [each['number'] for each in read.events] == [1, 9]
-    assert read.torn == ['front.monitor.000001.jsonl:8']
+    assert read.torn == ['front.monitor.000001.jsonl:10']
     for fault, words in zip(read.faults, bad, strict=True):
         assert words in fault
 
@@ -424,16 +530,14 @@ def test_no_log_is_an_error(tmp_path):
 
 def test_logs_of_several_nodes_are_merged_by_time(tmp_path):
     clock = Clock()
-    for name in ('front', 'rear'):
-        files = RotatingFile(tmp_path, name, max_bytes=10_000, max_total_bytes=40_000)
-        log = EventLog(files, Origin(f'/{name}', name), clock)
-        log.write(event())
-        clock.count -= 1
-        log.write(event())
+    logs = [open_log(tmp_path, origin=Origin(f'/{name}', name), clock=clock) for name in 'fr']
+    for index in range(6):
+        logs[index % 2].write(event(str(index)))
+    clock.count = 0  # set back: what a node wrote last stays its last
+    logs[0].write(event('6'))
+    for log in logs:
         log.close()
-        clock.count = 0
-    nodes = [each['origin']['node'] for each in read_events(tmp_path).events]
-    assert sorted(nodes) == ['/front', '/front', '/rear', '/rear']
+    assert [each['message'] for each in read_without_fault(tmp_path)] == [*'0123465']
 
 
 def test_the_command_prints_filters_and_checks(tmp_path, bundle, capsys):
@@ -459,6 +563,9 @@ def test_the_command_prints_filters_and_checks(tmp_path, bundle, capsys):
     since = ['--since', '2023-11-14T22:13:23', '--until', '2023-11-14T23:13:24+01:00']
     assert main(['events', str(tmp_path), '--warning', 'ood_area', *since]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main(['events', str(tmp_path), '--until', 'noon'])
+    assert "--until: Invalid isoformat string: 'noon', expected such" in capsys.readouterr().err
     (path,) = tmp_path.iterdir()
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b''.join(lines[:1] + lines[2:]) + b'{"torn')

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from datetime import datetime
@@ -14,10 +15,11 @@ from typing import Any
 
 from seg_uncertainty_ros.cli.options import CommandError
 from seg_uncertainty_ros.cli.options import add_command
+from seg_uncertainty_ros.monitor.events import MAX_LINE_BYTES
 from seg_uncertainty_ros.recordings.event_log import read_events
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
 
@@ -34,16 +36,21 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--kind', help='only these kinds, such as begin,end')
     parser.add_argument('--warning', help='only what is about this warning')
     parser.add_argument('--node', help="only this node, such as '/front/monitor'")
-    parser.add_argument('--since', type=_moment_ns, help='ISO 8601, UTC where no zone is given')
-    parser.add_argument('--until', type=_moment_ns, help='likewise')
+    parser.add_argument('--since', type=wall_ns, help='ISO 8601, UTC where no zone is given')
+    parser.add_argument('--until', type=wall_ns, help='likewise')
     parser.add_argument('--json', action='store_true', help='print whole events, one a line')
     parser.add_argument(
         '--check', action='store_true', help='fail where a line is missing or no valid event'
     )
 
 
-def _moment_ns(text: str) -> int:
-    moment = datetime.fromisoformat(text.replace('Z', '+00:00'))
+def wall_ns(text: str) -> int:
+    """Return the time of a text in ISO 8601 (ns of the wall clock); for argparse."""
+    try:
+        moment = datetime.fromisoformat(text.replace('Z', '+00:00'))
+    except ValueError as error:
+        msg = f'{error}, expected such as 2026-11-21T08:00'
+        raise argparse.ArgumentTypeError(msg) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return round(moment.timestamp() * 1e6) * 1000
@@ -94,4 +101,4 @@ def row(event: Mapping[str, Any]) -> str:
     utc, node = event['time']['utc'][:23], event['origin']['node']
     text = f'{utc}  {node:16}  {event["kind"]:15}  {numbers:17}  {event["message"]}'
     # Control characters would do to a terminal what they say.
-    return ''.join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return shown(text, MAX_LINE_BYTES)

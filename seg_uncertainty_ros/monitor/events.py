@@ -8,7 +8,6 @@ import json
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_LINE_BYTES = 2**17
+# Characters: six texts come from outside, a character is 12 bytes of JSON at most.
+MAX_CUT_TEXT = 1000
 # What must be on the disk before anything else happens.
 URGENT = frozenset({'begin', 'end', 'escalated', 'started', 'stopped', 'thresholds', 'lost'})
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -154,19 +155,11 @@ class Event:
 def to_line(event: Event, origin: Origin, moment: Moment, number: int) -> bytes:
     """Return the line of an event, with its line end; ``number`` counts the lines of a run.
 
-    What would be longer than ``MAX_LINE_BYTES`` goes without its details and objects.
+    What would be longer than ``MAX_LINE_BYTES`` goes without its details and objects, and with
+    its texts cut: a camera's ``frame_id``, say, is as long as the camera likes.
     """
-    line = _line(event, origin, moment, number)
-    if len(line) > MAX_LINE_BYTES:
-        omitted = {'omitted': f'a line of {len(line)} bytes'}
-        short = replace(event, message=event.message[:1000], objects=None, details=omitted)
-        line = _line(short, origin, moment, number)
-    return line
-
-
-def _line(event: Event, origin: Origin, moment: Moment, number: int) -> bytes:
     content = {key: value for key, value in asdict(event).items() if value is not None}
-    line = {
+    content = {
         'version': VERSION,
         'kind': content.pop('kind'),
         'number': number,
@@ -174,4 +167,20 @@ def _line(event: Event, origin: Origin, moment: Moment, number: int) -> bytes:
         'origin': asdict(origin),
         **content,
     }
-    return json.dumps(plain(line), allow_nan=False).encode() + b'\n'
+    line = _encode(content)
+    if len(line) > MAX_LINE_BYTES:
+        content.pop('objects', None)
+        content['details'] = {'omitted': f'a line of {len(line)} bytes'}
+        line = _encode(_cut(content))
+    return line
+
+
+def _encode(content: object) -> bytes:
+    # What JSON has no form for is text: an error would end the thread that writes the log.
+    return json.dumps(plain(content), allow_nan=False, default=str).encode() + b'\n'
+
+
+def _cut(content: object) -> object:
+    if isinstance(content, dict):
+        return {key: _cut(value) for key, value in content.items()}
+    return content[:MAX_CUT_TEXT] if isinstance(content, str) else content

@@ -90,7 +90,7 @@ class Narrator:
             Event(
                 'begin' if transition.raised else 'end',
                 transition.message,
-                warning=self._begin(transition, assessment)
+                warning=self._begin(transition.name, assessment)
                 if transition.raised
                 else self._end(transition),
             )
@@ -119,19 +119,9 @@ class Narrator:
         }
         return [replace(event, **context) for event in found]
 
-    def _begin(self, transition: Transition, assessment: Assessment) -> Judgement:
-        name = transition.name
-        threshold = self._monitor.threshold(name)
-        value = self._monitor.judged(name)
-        judgement = Judgement(
-            name=name,
-            level=getattr(self._monitor.config, name).level,
-            value=value,
-            threshold=threshold.enter,
-            clears_at=threshold.exit,
-            reason=threshold.reason,
-            worst=value,
-        )
+    def _begin(self, name: str, assessment: Assessment) -> Judgement:
+        judgement = self._judge(name)
+        judgement = replace(judgement, worst=judgement.value)
         # What was raised may be cleared again within one assessment.
         for warning in assessment.warnings:
             if warning.name == name:
@@ -142,19 +132,27 @@ class Narrator:
         return judgement
 
     def _end(self, transition: Transition) -> Judgement:
-        name = transition.name
-        threshold = self._monitor.threshold(name)
-        judgement = self._active.pop(name, None) or Judgement(
-            name, getattr(self._monitor.config, name).level, None, 0.0, 0.0, ''
-        )
-        began_ns = judgement.began_ns
+        now = self._judge(transition.name)
+        begun = self._active.pop(transition.name, now)
+        began_ns = begun.began_ns
         return replace(
-            judgement,
+            begun,
+            value=now.value,
+            threshold=now.threshold,
+            clears_at=now.clears_at,
+            reason=now.reason,
+            duration_s=None if began_ns is None else (transition.stamp_ns - began_ns) / 1e9,
+        )
+
+    def _judge(self, name: str) -> Judgement:
+        threshold = self._monitor.threshold(name)
+        return Judgement(
+            name=name,
+            level=getattr(self._monitor.config, name).level,
             value=self._monitor.judged(name),
             threshold=threshold.enter,
             clears_at=threshold.exit,
             reason=threshold.reason,
-            duration_s=None if began_ns is None else (transition.stamp_ns - began_ns) / 1e9,
         )
 
     def _thresholds(self) -> dict[str, object]:

@@ -60,6 +60,7 @@ class Journal:
 
         A disk that refuses is no error here: it is tried again, and diagnostics say so.
         """
+        self._problem = ''
         if not directory:
             return
         self._directory = str(Path(directory).expanduser())
@@ -92,7 +93,7 @@ class Journal:
     def status(self) -> Status:
         """Return what diagnostics say; tell the log of the node when that changes."""
         if self._log is None:
-            return Status(diagnostics.OK, 'off: event_log.directory is empty')
+            return Status(diagnostics.OK, 'closed: no directory is given, or not configured')
         health = self._log.health
         problem = health.problem
         if not problem and health.waiting > MAX_WAITING // 10:

@@ -30,6 +30,7 @@ from seg_uncertainty_ros.monitor.events import to_line
 from seg_uncertainty_ros.recordings.errors import SinkError
 from seg_uncertainty_ros.recordings.errors import SourceError
 from seg_uncertainty_ros.recordings.errors import one_line
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,17 +105,11 @@ class RotatingFile:
             finally:
                 os.close(file)
 
-    def files(self) -> list[tuple[int, Path]]:
-        """Return number and path of the files, the oldest first."""
-        pattern = re.compile(rf'{re.escape(self._stem)}\.(\d{{6,12}}){re.escape(SUFFIX)}')
-        found = ((pattern.fullmatch(path.name), path) for path in self.directory.iterdir())
-        return sorted((int(match[1]), path) for match, path in found if match)
-
     def _open(self, room: int) -> None:
         """Open the newest file if it is ours and has room, else the next."""
         self.close()
         self.directory.mkdir(parents=True, exist_ok=True)
-        existing = self.files()
+        existing = self._files()
         number, path = existing[-1] if existing else (0, None)
         if path is None or path.stat().st_size + room + 1 > self._max_bytes:
             number += 1
@@ -134,13 +129,18 @@ class RotatingFile:
         file = os.open(path, flags, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(file)
-            return None
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
         return file
 
+    def _files(self) -> list[tuple[int, Path]]:
+        return numbered(self.directory, self._stem, SUFFIX[1:])
+
     def _delete_old(self, current: int) -> None:
-        sizes = [(number, path, path.stat().st_size) for number, path in self.files()]
+        sizes = [(number, path, path.stat().st_size) for number, path in self._files()]
         # The current file may still grow to its limit.
         total = self._max_bytes + sum(size for number, _, size in sizes if number != current)
         for number, path, size in sizes:
@@ -149,6 +149,16 @@ class RotatingFile:
             if number != current:
                 path.unlink()
                 total -= size
+
+
+def numbered(directory: Path, stem: str, ending: str) -> list[tuple[int, Path]]:
+    """Return number and path of what is named ``<stem>.<number>.<ending>``, the oldest first.
+
+    ``ending`` is a regular expression. Raises ``OSError``.
+    """
+    pattern = re.compile(rf'{re.escape(stem)}\.(\d{{6,12}})\.{ending}')
+    found = ((pattern.fullmatch(path.name), path) for path in directory.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def sync_directory(path: Path) -> None:
@@ -277,9 +287,11 @@ class EventLog:
 
 @dataclass
 class EventsRead:
-    """What a folder of event logs holds: events in the order of the wall clock.
+    """What a folder of event logs holds.
 
-    ``torn``: lines that a crash has cut; ``faults``: what else is wrong, with file and line.
+    ``events``: in the order of the wall clock, those of a node in the order of its files: the
+    clock may have been set back. ``torn``: lines that a crash has cut; ``faults``: what else is
+    wrong, with file and line, also where lines are missing. The oldest may be: files rotate.
     """
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -290,31 +302,59 @@ class EventsRead:
 def read_events(path: str | Path) -> EventsRead:
     """Read the event logs of a folder, or one file; raises ``SourceError`` if there is none.
 
-    A line that is no event costs nothing but itself.
+    A line that is no event costs nothing but itself; one beyond ``MAX_LINE_BYTES``, which we do
+    not write, the rest of its file.
     """
     path = Path(path)
+    found = EventsRead()
+    logs: dict[str, _Log] = {}
     try:
-        files = [path] if path.is_file() else sorted(path.glob(f'*{SUFFIX}'))
+        files = [path] if path.is_file() else sorted(path.glob(f'*{SUFFIX}'), key=_order)
         if not files:
             msg = f'{path}: no event log (a folder with files *{SUFFIX})'
             raise SourceError(msg)
-        found = EventsRead()
-        logs: dict[str, list[dict[str, Any]]] = {}
         for file in files:
-            _read_file(file, logs.setdefault(file.name.rsplit('.', 2)[0], []), found)
+            log = logs.setdefault(file.name.rsplit('.', 2)[0], _Log())
+            try:
+                _read_file(file, log, found)
+            except FileNotFoundError:  # the oldest may go while others are read
+                log.lacks_oldest = True
     except OSError as error:
         msg = f'{path}: {one_line(error)}'
         raise SourceError(msg) from error
-    # The clock may have been set back: lines of one writer stay in their order.
-    found.events = list(merge(*logs.values(), key=lambda event: event['time']['wall_ns']))
+    events = (log.events for log in logs.values())
+    found.events = list(merge(*events, key=lambda event: event['time']['wall_ns']))
     return found
 
 
-def _read_file(file: Path, events: list[dict[str, Any]], found: EventsRead) -> None:
-    """Append the events of a file to those of the files before it."""
+def _order(file: Path) -> tuple[int, str]:
+    return len(file.name), file.name  # a number beyond six digits is longer
+
+
+class _Log:
+    """The events of one node, and the last number of each of its runs."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.lacks_oldest = True
+        self._numbers: dict[str, int] = {}
+
+    def add(self, event: dict[str, Any]) -> str:
+        """Take an event; say whether lines before it are missing without the log saying so."""
+        number, run = event['number'], event['origin']['run']
+        first = event['details']['first'] if event['kind'] == 'lost' else number
+        expected = self._numbers.get(run, 0) + 1
+        gap = first > expected and not self.lacks_oldest
+        self.lacks_oldest = False
+        self.events.append(event)
+        self._numbers[run] = number
+        return f'number {first}, expected {expected}' if gap else ''
+
+
+def _read_file(file: Path, log: _Log, found: EventsRead) -> None:
     with file.open('rb') as lines:
         for count, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b''), 1):
-            where = f'{file.name}:{count}'
+            where = shown(f'{file.name}:{count}')
             if len(line) > MAX_LINE_BYTES:
                 found.faults.append(f'{where}: more than {MAX_LINE_BYTES} bytes, not read further')
                 return
@@ -326,20 +366,9 @@ def _read_file(file: Path, events: list[dict[str, Any]], found: EventsRead) -> N
             # The first error will do: to look for the best takes as long as a line has items.
             if (error := next(_validator().iter_errors(event), None)) is not None:
                 at = '.'.join(str(part) for part in error.absolute_path) or 'event'
-                found.faults.append(f'{where}: {at}: {error.message[:200]}')
-                continue
-            if events and (gap := _gap(events[-1], event)):
-                found.faults.append(f'{where}: {gap}')
-            events.append(event)
-
-
-def _gap(last: dict[str, Any], event: dict[str, Any]) -> str:
-    """Say that lines are missing without the log saying so."""
-    expected = last['number'] + 1
-    same_run = last['origin']['run'] == event['origin']['run']
-    if same_run and event['number'] > expected and event['kind'] != 'lost':
-        return f'number {event["number"]}, expected {expected}'
-    return ''
+                found.faults.append(f'{where}: {shown(at)}: {shown(error.message)}')
+            elif fault := log.add(event):
+                found.faults.append(f'{where}: {fault}')
 
 
 @cache
