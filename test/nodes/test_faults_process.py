@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of processes and of the system, on real processes over DDS.
 
-Times are asserted as they are stated, times the load of the machine where that is above one a
-core. Each fault prints a line with what was said and when (``pytest -s``).
+Times are asserted as they are stated, times ``slack``. Each fault prints a line with what was said
+and when (``pytest -s``). Whenever a vehicle has become well, its planes were right and every image
+is accounted for.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from vehicle import Vehicle
 from vehicle import slack
 from vehicle import values
 
+from seg_uncertainty_ros.nodes.monitor import CLOCK_STILL_S
+from seg_uncertainty_ros.nodes.monitor import TICK_S
 from seg_uncertainty_ros.nodes.transport import SHARED_MEMORY
 
 # Each process is killed this often: 10 for the figures in docs/safety.md.
@@ -75,6 +78,7 @@ def vehicle(tmp_path_factory, bundle_path, clock_step):
         yield vehicle
         vehicle.close()
         graph.close()
+        assert vehicle.right, 'masks were compared'
 
 
 def report(fault, status, named_s, recovered_s=None):
@@ -87,15 +91,15 @@ def report(fault, status, named_s, recovered_s=None):
 # Killed
 
 DEATHS = {
-    'segmentation': ('monitor: trust', 'segmentation: silent for'),
-    'monitor': ('segmentation: node', 'monitor says nothing'),
-    'camera': ('segmentation: input', 'no image on /image'),
+    'segmentation': ('monitor: trust', STALE, 'segmentation: silent for'),
+    'monitor': ('segmentation: node', ERROR, 'monitor says nothing'),
+    'camera': ('segmentation: input', WARN, 'no image on /image'),
 }
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_killed_process_is_named_by_another_and_all_are_well_when_it_is_back(vehicle, name):
-    task, words = DEATHS[name]
+    task, level, words = DEATHS[name]
     for _ in range(ROUNDS):
         vehicle.wait_until_well(time.time())
         killed = vehicle.kill(name)
@@ -105,13 +109,13 @@ def test_a_killed_process_is_named_by_another_and_all_are_well_when_it_is_back(v
         back = wait_for_return(vehicle, name, started)
         well = vehicle.wait_until_well(back)
         report(f'kill -9 of {name}', status, named - killed, well - back)
+        assert status.level == level
         assert named - killed < DEATH_NAMED_S * slack()
         assert well - back < RECOVERED_S * slack()
         assert vehicle.segments_of_the_killed
         assert not [path for path in vehicle.segments_of_the_killed if path.exists()]
         # Three files a port, a port for each process and one for all of them.
         assert len(vehicle.port_files()) <= 3 * (len(NAMES) + 2)
-    vehicle.counts(time.time())
 
 
 def wait_for_return(vehicle, name, since):
@@ -139,7 +143,7 @@ def test_a_process_that_hangs_is_named_and_all_are_well_when_it_goes_on(vehicle)
 # Signals and the order of starts
 
 
-def test_two_signals_in_the_middle_of_a_frame_end_a_process_in_order(vehicle):
+def test_processes_end_in_order_in_the_middle_of_a_frame_and_start_in_any(vehicle):
     vehicle.wait_for_mask(time.time())
     begun = time.time()
     vehicle.signal('segmentation', signal.SIGTERM)
@@ -151,6 +155,7 @@ def test_two_signals_in_the_middle_of_a_frame_end_a_process_in_order(vehicle):
         'monitor: trust', lambda status: 'segmentation: ended' in status.message, begun
     )
     report('SIGTERM and SIGINT twice', status, named - begun)
+    assert named - begun < DEATH_NAMED_S * slack()
     _, status = vehicle.first('monitor: node', lambda status: True, time.time())
     assert status.level == OK, 'one that ended in order is not missed'
     for name in ('monitor', 'camera'):
@@ -161,8 +166,6 @@ def test_two_signals_in_the_middle_of_a_frame_end_a_process_in_order(vehicle):
     for name in NAMES:
         assert 'Traceback' not in vehicle.said(name)
 
-
-def test_the_monitor_may_start_before_the_others(vehicle):
     begun = time.time()
     vehicle.start('monitor')
     _, status = vehicle.first('monitor: trust', lambda status: 'no image' in status.message, begun)
@@ -203,6 +206,7 @@ def test_a_bundle_that_changes_on_disk_is_named_and_not_used(vehicle, bundle_pat
     assert status.level == ERROR
     assert f'{len(content) // 2} bytes' in status.message
     report('bundle damaged when it is loaded', status, named - asked)
+    assert named - asked < NAMED_S * slack()
 
     # Another version.
     graph.write_bytes(content)
@@ -216,7 +220,7 @@ def test_a_bundle_that_changes_on_disk_is_named_and_not_used(vehicle, bundle_pat
         'segmentation: frames', lambda status: '9.9.9' in values(status)['bundle'], activated
     )
     begin = time.time()
-    assert vehicle.images_between(begin, vehicle.wait_for_mask(begin)) <= 2
+    assert vehicle.images_between(begin, vehicle.wait_for_mask(begin)) <= 2 * slack()
     # The monitor still works with the one before, and says so.
     _, status = vehicle.first(
         'monitor: node', lambda status: 'bundle.json' in status.message, activated
@@ -277,6 +281,7 @@ def test_hundreds_of_parameters_a_second_good_and_bad(vehicle):
     )
     report('bad parameters', status, named - begun)
     assert status.level == WARN
+    assert named - begun < NAMED_S * slack()
     refused += sum(not good for *_, good in candidates)
     vehicle.first(
         'monitor: node', lambda status: values(status)['refused_requests'] == str(refused), begun
@@ -326,6 +331,7 @@ def test_transitions_in_any_order_while_images_arrive(vehicle):
     begin = time.time()
     missed = vehicle.images_between(begin, vehicle.wait_for_mask(begin))
     print(f'\n{missed} images without planes after the last activation')
+    assert missed <= 2 * slack()
     vehicle.wait_until_well(begin)
     after = vehicle.counts(time.time())
     assert after['rejected'] == before['rejected']
@@ -360,12 +366,15 @@ def test_callbacks_that_fail_are_in_diagnostics_and_the_node_goes_on(vehicle):
     vehicle.wait_for_end('monitor')
     begun = time.time()
     vehicle.start('monitor', code=BROKEN)
+    back = wait_for_return(vehicle, 'monitor', begun)
     for words in ('ZeroDivisionError: one over none', 'LookupError: no such listener'):
         named, status = vehicle.first(
             'monitor: node', lambda status, words=words: words in status.message, begun
         )
         assert status.level == ERROR
-    report('a callback fails', status, 0.0)
+        report('a callback fails', status, named - back)
+        # The first to fail is the fifth tick.
+        assert named - back < (5 * TICK_S + NAMED_S) * slack()
     _, status = vehicle.first('monitor: trust', lambda status: status.level == OK, named)
     assert int(values(status)['judged']) > 0
     _, status = vehicle.first(
@@ -424,7 +433,7 @@ def test_steps_of_the_system_clock(vehicle, clock_step):
         named, status = vehicle.first(
             'segmentation: input', lambda status: 'the stamp' in status.message, stepped
         )
-        vehicle.wait_for_mask(stepped + step_s if step_s >= 0 else 0.0)
+        vehicle.wait_for_mask(stepped + step_s)
         well = vehicle.wait_until_well(stepped + 0.5)
         report(f'system clock {step_s:+.0f} s', status, named - stepped, well - stepped)
         assert named - stepped < NAMED_S * slack()
@@ -448,6 +457,7 @@ def test_a_simulated_clock_that_jumps_and_stops(vehicle):
     )
     report('the simulated clock stands', status, named - begun)
     assert status.level == STALE
+    assert named - begun < (CLOCK_STILL_S + NAMED_S) * slack()
     until(lambda: clock.get_subscription_count() >= 2, 'both at /clock')
     for second in (1000.0, 5000.0, 2000.0):
         jumped = time.time()
@@ -457,12 +467,13 @@ def test_a_simulated_clock_that_jumps_and_stops(vehicle):
         vehicle.wait_for_mask(jumped)
         vehicle.first('monitor: trust', lambda status: status.level == OK, jumped)
     stands = time.time()
-    _, status = vehicle.first(
+    named, status = vehicle.first(
         'monitor: trust',
         lambda status: f'stands still at {second + 0.09:.3f} s' in status.message,
         stands,
     )
     assert status.level == STALE
+    assert named - stands < (CLOCK_STILL_S + NAMED_S) * slack()
     vehicle.first('segmentation: frames', lambda status: status.level == OK, time.time())
     for name in ('segmentation', 'monitor'):
         assert vehicle.graph.set(name, 'use_sim_time', False).successful
@@ -497,6 +508,26 @@ def test_dev_shm_that_fills_up_stops_nobody_and_a_newcomer_says_so(tmp_path, bun
     )
     print('\n' + done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_disk_that_fills_up_costs_a_snapshot_and_nobody_else_anything(vehicle, tmp_path):
+    prefix = in_small_tmpfs(tmp_path, '1m')
+    begun = time.time()
+    vehicle.start('recorder', prefix=prefix, directory=tmp_path, after=0.0)
+    task = 'recorder: snapshots'
+    vehicle.first(task, lambda status: float(values(status)['held_mib']) > 1.2, begun)
+    for name, value in (('exit', 0.001), ('enter', 0.01)):
+        assert vehicle.graph.set('monitor', f'stale_input.{name}', value).successful
+    warned = time.time()
+    named, status = vehicle.first(task, lambda status: 'No space left' in status.message, warned)
+    report('full disk while a snapshot is taken', status, named - warned)
+    assert status.level == WARN
+    assert named - warned < NAMED_S * slack()
+    for name, value in (('enter', 1.0), ('exit', 0.5)):
+        assert vehicle.graph.set('monitor', f'stale_input.{name}', value).successful
+    vehicle.wait_until_well(time.time())
+    vehicle.signal('recorder', signal.SIGINT)
+    assert vehicle.wait_for_end('recorder') == 0
 
 
 def test_a_disk_that_fills_up_ends_a_recording_with_the_reason(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
+from ros_graph import Inbox
 from ros_graph import until
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -51,6 +52,7 @@ class Vehicle:
         self.processes = {}
         self.statuses = []
         self.segments_of_the_killed = set()
+        self.right = {}
         self._folder = folder
         self._environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain), **environment}
         self._images = folder / 'images'
@@ -60,10 +62,20 @@ class Vehicle:
             pixels = noise.integers(0, 256, (96, 160, 3), dtype=np.uint8)
             cv2.imwrite(str(self._images / f'{index}.png'), pixels)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.images = graph.subscribe(Image, '/image', 10)
-        self.masks = graph.subscribe(Image, '/segmentation/mask', 10)
+        self.images = self._see('/image')
+        self.masks = self._see('/segmentation/mask')
         self.states = graph.subscribe(String, '/monitor/state', latched)
         graph.probe.create_subscription(DiagnosticArray, '/diagnostics', self._hear, 50)
+
+    def _see(self, topic):
+        """Return the stamps (s) of the images on a topic, each with what stands for its pixels."""
+        seen = Inbox()
+
+        def see(message):
+            seen.append((stamp_ns(message.header.stamp) * 1e-9, hash(message.data.tobytes())))
+
+        self.graph.probe.create_subscription(Image, topic, see, 10)
+        return seen
 
     def _hear(self, message):
         now = time.time()
@@ -170,29 +182,40 @@ class Vehicle:
         return None
 
     def wait_until_well(self, since):
-        """Wait until planes come and are judged, and nobody finds anything wrong; return when."""
+        """Wait until planes come and are judged, and nobody finds anything wrong; return when.
+
+        Fail where a plane was wrong, or an image is not accounted for.
+        """
         moments = [
             self.first(task, lambda status: status.level == OK, since)[0]
             for task in ('segmentation: node', 'monitor: trust', 'monitor: node')
         ]
         # What was missing between two stamps is shown for a while.
         moments.append(self.first('segmentation: input', _goes_on, since)[0])
+        self.check_masks()
+        self.counts(since)
         return max(moments)
 
+    def check_masks(self):
+        """Fail where the mask of an image is not the one that it had the first time."""
+        images = dict(self.images)
+        for stamp, mask in self.masks:
+            if stamp in images:
+                assert self.right.setdefault(images[stamp], mask) == mask, stamp
+
     def wait_for_mask(self, since):
-        """Wait for a mask of an image that is later than ``since``; return its stamp (s)."""
+        """Wait for a mask of an image after ``since``, by its stamp (s); return that."""
 
         def find():
             self.check()
-            stamps = [stamp_ns(message.header.stamp) * 1e-9 for message in self.masks[-20:]]
-            return next((stamp for stamp in stamps if stamp > since), None)
+            stamps = [stamp for stamp, _ in self.masks[-20:]]
+            return next((stamp for stamp in stamps if 0.0 < stamp - since < PATIENCE_S), None)
 
         return until(find, 'a mask', PATIENCE_S)
 
     def images_between(self, begin, end):
         """Return how many images have stamps (s) from ``begin`` to just before ``end``."""
-        stamps = [stamp_ns(message.header.stamp) * 1e-9 for message in self.images]
-        return sum(begin <= stamp < end for stamp in stamps)
+        return sum(begin <= stamp < end for stamp, _ in self.images)
 
     def counts(self, since):
         """Return what became of the images, all of them accounted for."""
