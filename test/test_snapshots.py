@@ -7,12 +7,15 @@ from __future__ import annotations
 import resource
 import time
 from queue import SimpleQueue
+from threading import Event
 
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
 from seg_uncertainty_ros.recordings import open_source
+from seg_uncertainty_ros.recordings import snapshots
+from seg_uncertainty_ros.recordings.bag_writer import BagWriter
 from seg_uncertainty_ros.recordings.bag_writer import header
 from seg_uncertainty_ros.recordings.bag_writer import message_types
 from seg_uncertainty_ros.recordings.messages import IMAGE
@@ -67,6 +70,7 @@ def test_ring_keeps_what_fits_and_says_so():
     large = Message('/image', IMAGE, bytes(6 * size), 50 * SECOND // 10, 0)
     ring.add(large)
     assert ring.messages(5 * SECOND) == (), 'what is larger than all memory is not kept'
+    assert ring.is_short
     for tenth in range(100, 200, 5):
         ring.add(image(tenth))
     assert not ring.is_short
@@ -78,9 +82,7 @@ class Taker:
     def __init__(self, directory, **config):
         settings = {'before_s': 1.0, 'after_s': 0.5, 'interval_s': 10.0, **config}
         self.done = SimpleQueue()
-        self.snapshots = Snapshots(
-            directory, 'front.recorder', SnapshotConfig(**settings), self.done.put
-        )
+        self.snapshots = Snapshots(directory, 'front.recorder', SnapshotConfig(**settings))
         self.tenth = 0
 
     def drive(self, tenths, topics=('/image',)):
@@ -90,7 +92,7 @@ class Taker:
                 self.snapshots.add(image(self.tenth, topic))
 
     def take(self, label='ood_area'):
-        return self.snapshots.take(label, self.tenth * SECOND // 10)
+        return self.snapshots.take(label, self.tenth * SECOND // 10, self.done.put)
 
     def result(self):
         found = self.done.get(timeout=20.0)
@@ -126,10 +128,10 @@ def test_at_most_one_in_an_interval(tmp_path):
     taker.drive(30)
     assert taker.take() == ''
     taker.drive(3)
-    assert taker.take().endswith('is being taken')
+    assert taker.take() == 'that of ood_area is being taken'
     taker.drive(10)
     taker.result()
-    assert taker.take() == '1 s after front.recorder.000001.ood_area, one in 10 s at most'
+    assert taker.take() == '1 s after that of ood_area, one in 10 s at most'
     taker.drive(100)
     assert taker.take('latency') == ''
     taker.drive(10)
@@ -197,18 +199,52 @@ def test_a_snapshot_is_no_larger_than_the_disk_may_hold(tmp_path):
     assert taker.snapshots.close()
 
 
-def test_memory_is_bounded_while_the_disk_is_slow(tmp_path):
+def test_memory_is_bounded_while_the_disk_is_slow(tmp_path, monkeypatch):
+    answer = Event()
+
+    class SlowDisk(BagWriter):
+        def __enter__(self):
+            assert answer.wait(20.0)
+            return super().__enter__()
+
+    monkeypatch.setattr(snapshots, 'BagWriter', SlowDisk)
     size = image(0).size
-    taker = Taker(tmp_path, memory_bytes=40 * size, after_s=1000.0, before_s=0.9)
+    taker = Taker(tmp_path, memory_bytes=40 * size, before_s=0.9)
     taker.drive(30)
-    # The thread waits for the lock, as it would for a slow disk.
-    with taker.snapshots._writer._changed:
-        taker.take()
-        taker.drive(100)
-        assert taker.snapshots._writer._waiting_bytes <= 20 * size
-    assert taker.snapshots.close()
-    snapshot = taker.done.get(timeout=1.0)
+    taker.take()
+    taker.drive(5)
+    assert taker.snapshots._backlog.bytes == 15 * size
+    for _ in range(95):
+        taker.snapshots.add(image(taker.tenth))
+    assert taker.snapshots._backlog.bytes == 20 * size
+    taker.drive(1)
+    assert taker.take() == 'that of ood_area is being written'
+    answer.set()
+    snapshot = taker.result()
     assert (snapshot.messages, snapshot.dropped) == ({'/image': 20}, 90)
+    assert taker.snapshots._backlog.bytes == 0
+
+
+def test_two_recorders_of_one_name_leave_each_other_their_snapshots(tmp_path):
+    both = [Taker(tmp_path / 'new', interval_s=0.0) for _ in range(2)]
+    for _ in range(20):
+        for step in (lambda one: one.drive(12), lambda one: one.take(), lambda one: one.drive(6)):
+            for one in both:
+                step(one)
+        paths = {one.result().path for one in both}
+        assert len(paths) == 2
+        for path in paths:
+            assert len(list(open_source(str(path), topic='/image'))) == 16
+
+
+def test_what_comes_after_the_warning_is_not_before_it(tmp_path):
+    taker = Taker(tmp_path, before_s=0.0)
+    taker.drive(10)
+    assert taker.snapshots.take('latency', SECOND + 1, taker.done.put) == ''
+    taker.drive(10)
+    snapshot = taker.result()
+    assert snapshot.before_s == 0.0
+    assert snapshot.after_s == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
@@ -238,5 +274,5 @@ def test_a_folder_that_cannot_be_is_the_problem_of_one_snapshot(tmp_path):
     taker.drive(10)
     taker.take()
     taker.drive(10)
-    assert 'cannot be written' in taker.result().problem
+    assert 'File exists' in taker.result().problem
     assert taker.snapshots.close()

@@ -34,21 +34,23 @@ from seg_uncertainty_ros.monitor.events import FrameId
 from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
+from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.journal import Journal
 from seg_uncertainty_ros.nodes.journal import file_stem
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
+from seg_uncertainty_ros.nodes.observer import parse_state
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import ParameterError
 from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.recordings.bag_writer import STORAGES
+from seg_uncertainty_ros.recordings.errors import one_line
 from seg_uncertainty_ros.recordings.snapshots import Message
 from seg_uncertainty_ros.recordings.snapshots import SnapshotConfig
 from seg_uncertainty_ros.recordings.snapshots import Snapshots
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import parse_json
 from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
@@ -120,6 +122,10 @@ PARAMETERS = (
 )
 
 
+class StateError(SegUncertaintyError):
+    """A message that is no state of the monitor."""
+
+
 @dataclass(frozen=True)
 class Alarm:
     """What a state of the monitor says: warnings with their messages, stamp, bundle."""
@@ -132,43 +138,29 @@ class Alarm:
     def of(cls, text: str) -> Alarm:
         """Parse the JSON of ``monitor/state``; raises ``StateError``."""
         try:
-            content = parse_json(text)
-            return cls(
-                {str(item['name']): str(item['message']) for item in content['warnings']},
-                int(content['stamp_ns']),
-                content.get('bundle'),
-            )
-        except (
-            TextError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+            content = parse_state(text)
+            warnings = {str(item['name']): str(item['message']) for item in content['warnings']}
+        except (TextError, KeyError, TypeError) as error:
             msg = f'{STATE}: no state of a monitor: {type(error).__name__}: {shown(str(error))}'
             raise StateError(msg) from error
-
-
-class StateError(SegUncertaintyError):
-    """A message that is no state of the monitor."""
+        return cls(warnings, content['stamp_ns'], content.get('bundle'))
 
 
 class RecorderNode(ManagedNode):
     """Listens to image, planes and state; writes a snapshot where a warning begins."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__('recorder', PARAMETERS, **kwargs)
+        super().__init__('recorder', PARAMETERS, peers=('segmentation', 'monitor'), **kwargs)
         self._snapshots: Snapshots | None = None
         self._config = _DEFAULTS
         self._timer: Any = None
         self._known: frozenset[str] | None = None
-        self._cause: tuple[Alarm, tuple[str, ...]] | None = None
-        self._finished: SimpleQueue[Snapshot] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[Snapshot, Alarm, list[str]]] = SimpleQueue()
         self._counts = Counter(dict.fromkeys(('taken', 'refused', 'failed', 'dropped'), 0))
         self._problem = self._last = ''
         self._complaints = Complaints(self.get_logger().error)
-        self._mismatches = QosMismatches(self, lambda text: self.get_logger().error(text))
+        self._rejections = Recent()
+        self._mismatches = QosMismatches(self, self.get_logger().error)
         self._journal = Journal(self)
         self.diagnostics = Diagnostics(
             self,
@@ -207,16 +199,17 @@ class RecorderNode(ManagedNode):
         """Listen."""
         directory = Path(self.parameters['directory']).expanduser()
         self._known = None
-        self._snapshots = Snapshots(directory, file_stem(self), self._config, self._finished.put)
+        self._snapshots = Snapshots(directory, file_stem(self), self._config)
         for kind, topic in self._topics():
             self._subscribe(kind, topic)
         # Without one, silence would leave a snapshot open.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(TICK_S, self._tick, clock=steady)
-        self.get_logger().info(
-            f'keeping {self._config.before_s:g} s of {self._image_topic()}, '
-            f'snapshots in {directory}'
-        )
+        message = f'keeping {self._config.before_s:g} s of {self.inputs[0].topic_name}'
+        # Tells at once, not with the first warning, whether the disk takes anything.
+        parameters = {'parameters': dict(self.parameters.values)}
+        self._journal.write(Event('started', message, details=parameters))
+        self.get_logger().info(f'{message}, snapshots in {directory}')
 
     def deactivate(self) -> None:
         """Finish what is being written."""
@@ -228,6 +221,7 @@ class RecorderNode(ManagedNode):
                 self.get_logger().error('the last snapshot was not finished: the disk is slow')
             self._tell()
             self._snapshots = None
+            self._journal.write(Event('stopped', 'keeps no more', details=dict(self._counts)))
 
     def clean_up(self) -> None:
         """Close the log."""
@@ -235,16 +229,12 @@ class RecorderNode(ManagedNode):
 
     # Input
 
-    def _image_topic(self) -> str:
-        topic = self.resolve_topic_name('image')
-        if self.parameters['image_transport'] == 'compressed':
-            return f'{topic.removesuffix("/compressed")}/compressed'
-        return topic
-
     def _topics(self) -> list[tuple[type, str]]:
-        compressed = self.parameters['image_transport'] == 'compressed'
+        kind, image = Image, self.resolve_topic_name('image')
+        if self.parameters['image_transport'] == 'compressed':
+            kind, image = CompressedImage, f'{image.removesuffix("/compressed")}/compressed'
         return [
-            (CompressedImage if compressed else Image, self._image_topic()),
+            (kind, image),
             (CameraInfo, self.resolve_topic_name('camera_info')),
             *((Image, self.resolve_topic_name(f'segmentation/{name}')) for name in PLANES),
             (String, self.resolve_topic_name(STATE)),
@@ -271,43 +261,40 @@ class RecorderNode(ManagedNode):
         msgtype = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
 
         def keep(data: bytes) -> None:
-            if self._snapshots is None:
-                return
             received_ns = self.get_clock().now().nanoseconds
-            self._snapshots.add(Message(topic, msgtype, data, time.monotonic_ns(), received_ns))
+            message = Message(topic, msgtype, data, time.monotonic_ns(), received_ns)
+            self._snapshots.add(message)
             if kind is String:
-                self._on_state(data)
+                self._on_state(message)
 
         return keep
 
-    def _on_state(self, data: bytes) -> None:
+    def _on_state(self, message: Message) -> None:
         try:
-            alarm = Alarm.of(deserialize_message(data, String).data)
-        except StateError as error:
-            self._complaints.add(str(error))
+            alarm = Alarm.of(deserialize_message(message.data, String).data)
+        except (StateError, RuntimeError) as error:  # RuntimeError: bytes that are no message
+            self._complaints.add(one_line(error))
+            self._rejections.add(one_line(error), time.monotonic())
             return
         known, self._known = self._known, frozenset(alarm.warnings)
         if known is None:  # what was raised before this node came has no frames here
             return
-        new = [
-            name
-            for name in alarm.warnings
-            if name not in known and name in self.parameters['warnings']
-        ]
-        if new:
-            self._take(alarm, tuple(new))
+        wanted = self.parameters['warnings']
+        if new := [name for name in alarm.warnings if name not in known and name in wanted]:
+            self._take(alarm, new, message.steady_ns)
 
-    def _take(self, alarm: Alarm, names: tuple[str, ...]) -> None:
-        self._tell()  # of the last one, before another becomes the cause
+    def _take(self, alarm: Alarm, names: list[str], now_ns: int) -> None:
         utc = time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())
-        refusal = self._snapshots.take(f'{utc}.{names[0]}', time.monotonic_ns())
+        refusal = self._snapshots.take(
+            f'{utc}.{names[0]}',
+            now_ns,
+            lambda snapshot: self._finished.put((snapshot, alarm, names)),
+        )
         if not refusal:
-            self._cause = (alarm, names)
             self.get_logger().info(f'taking a snapshot: {alarm.warnings[names[0]]}')
             return
         self._counts['refused'] += 1
-        message = f'no snapshot of {", ".join(names)}: {refusal}'
-        self._journal.write(self._event(message, alarm, names, {'bag': None}))
+        self._note(f'no snapshot of {", ".join(names)}: {refusal}', alarm, names, {'bag': None})
 
     # Output
 
@@ -317,12 +304,10 @@ class RecorderNode(ManagedNode):
 
     def _tell(self) -> None:
         while not self._finished.empty():
-            self._tell_of(self._finished.get())
+            self._tell_of(*self._finished.get())
 
-    def _tell_of(self, snapshot: Snapshot) -> None:
-        alarm, names = self._cause
+    def _tell_of(self, snapshot: Snapshot, alarm: Alarm, names: list[str]) -> None:
         self._problem, self._last = snapshot.problem, snapshot.path.name
-        details: dict[str, object] = {'bag': None if snapshot.problem else snapshot.path.name}
         if snapshot.problem:
             self._counts['failed'] += 1
             message = f'no snapshot of {", ".join(names)}: {snapshot.problem}'
@@ -336,26 +321,24 @@ class RecorderNode(ManagedNode):
                 + (f', {snapshot.dropped} messages had no room' if snapshot.dropped else '')
             )
             self.get_logger().info(f'snapshot {message}')
-            details |= {
-                'messages': snapshot.messages,
-                'bytes': snapshot.bytes,
-                'before_s': snapshot.before_s,
-                'after_s': snapshot.after_s,
-                'dropped': snapshot.dropped,
-                'deleted': snapshot.deleted,
-            }
-        self._journal.write(self._event(message, alarm, names, details))
+        details = {
+            'bag': None if snapshot.problem else snapshot.path.name,
+            'messages': snapshot.messages,
+            'bytes': snapshot.bytes,
+            'before_s': snapshot.before_s,
+            'after_s': snapshot.after_s,
+            'dropped': snapshot.dropped,
+            'deleted': snapshot.deleted,
+        }
+        self._note(message, alarm, names, details)
         self.diagnostics.publish()
 
-    def _event(
-        self, message: str, alarm: Alarm, names: tuple[str, ...], details: Mapping[str, object]
-    ) -> Event:
-        return Event(
-            'snapshot',
-            message,
-            frame=FrameId(alarm.stamp_ns),
-            details={'warnings': names, 'bundle': alarm.bundle, **details},
-        )
+    def _note(
+        self, message: str, alarm: Alarm, names: list[str], details: Mapping[str, object]
+    ) -> None:
+        frame = FrameId(alarm.stamp_ns)
+        details = {'warnings': names, 'bundle': alarm.bundle, **details}
+        self._journal.write(Event('snapshot', message, frame=frame, details=details))
 
     def _status(self) -> Status:
         if self.problem:
@@ -375,16 +358,23 @@ class RecorderNode(ManagedNode):
             'rejected_states': self._complaints.count,
             'last_rejection': self._complaints.last or 'none',
         }
-        if mismatches := self._mismatches.lines():
-            return Status(diagnostics.ERROR, '; '.join(mismatches), values)
+        errors = [*self._mismatches.lines(), *self._rejections.texts(time.monotonic())]
+        if errors:
+            return Status(diagnostics.ERROR, '; '.join(errors), values)
+        warnings = [
+            f'nobody publishes {each.topic_name}'
+            for each in self.inputs
+            if each.msg_type is not CameraInfo and not self.count_publishers(each.topic_name)
+        ]
         if self._problem:
-            return Status(diagnostics.WARN, f'the last one failed: {self._problem}', values)
+            warnings.append(f'the last one failed: {self._problem}')
         if ring.is_short:
-            message = (
+            warnings.append(
                 f'memory_mib {self._config.memory_bytes >> 20} holds {ring.seconds:.1f} of '
                 f'{self._config.before_s:g} s before a warning'
             )
-            return Status(diagnostics.WARN, message, values)
+        if warnings:
+            return Status(diagnostics.WARN, '; '.join(warnings), values)
         state = 'writing' if snapshots.busy else 'waiting for a warning'
         return Status(diagnostics.OK, state, values)
 

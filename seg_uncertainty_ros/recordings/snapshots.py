@@ -4,24 +4,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 import shutil
-from collections import Counter
 from collections import deque
+from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
-from threading import Condition
+from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from seg_uncertainty_ros.recordings.bag_writer import BagWriter
 from seg_uncertainty_ros.recordings.errors import one_line
+from seg_uncertainty_ros.recordings.event_log import numbered
 from seg_uncertainty_ros.recordings.event_log import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from pathlib import Path
 
 # What a bag adds to a message: record heads, index.
@@ -51,6 +53,7 @@ class RingBuffer:
         self._span_ns = round(seconds * 1e9)
         self._max_bytes = max_bytes
         self._messages: deque[Message] = deque()
+        self._newest_ns = 0
         self._given_up_ns: int | None = None
         self.bytes = 0
 
@@ -64,12 +67,12 @@ class RingBuffer:
     @property
     def is_short(self) -> bool:
         """Whether messages of the last ``seconds`` had to go for want of bytes."""
-        if self._given_up_ns is None or not self._messages:
-            return False
-        return self._given_up_ns >= self._messages[-1].steady_ns - self._span_ns
+        since_ns = self._newest_ns - self._span_ns
+        return self._given_up_ns is not None and self._given_up_ns >= since_ns
 
     def add(self, message: Message) -> None:
         """Take a message and forget the old ones."""
+        self._newest_ns = message.steady_ns
         self._messages.append(message)
         self.bytes += message.size
         self._forget(message.steady_ns)
@@ -105,243 +108,206 @@ class SnapshotConfig:
     storage: str = 'mcap'
 
 
-@dataclass(frozen=True)
+@dataclass
 class Snapshot:
     """What became of one. ``problem`` is empty unless it could not be written.
 
-    ``before_s`` and ``after_s``: what it holds, from the first message to the warning and from
-    there to the last. ``messages``: by topic. ``dropped``: messages for which memory or
-    disk had no room. ``deleted``: snapshots that made room for it.
+    ``begun_ns``: when it was asked for, ``first_ns`` and ``last_ns``: its first and last message
+    (steady clock). ``messages``: by topic. ``dropped``: messages for which memory or disk had no
+    room. ``deleted``: snapshots that made room for it.
     """
 
     path: Path
+    begun_ns: int
+    first_ns: int
+    last_ns: int
     problem: str = ''
     messages: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
-    before_s: float = 0.0
-    after_s: float = 0.0
     dropped: int = 0
-    deleted: tuple[str, ...] = ()
+    deleted: list[str] = field(default_factory=list)
+
+    @property
+    def before_s(self) -> float:
+        """Seconds that it holds before the warning."""
+        return max(0, self.begun_ns - self.first_ns) / 1e9
+
+    @property
+    def after_s(self) -> float:
+        """Seconds that it holds after the warning."""
+        return max(0, self.last_ns - self.begun_ns) / 1e9
+
+    def add(self, message: Message) -> None:
+        """Note a message that was written."""
+        if not self.messages:
+            self.first_ns = message.steady_ns
+        self.last_ns = message.steady_ns
+        self.messages[message.topic] = self.messages.get(message.topic, 0) + 1
+        self.bytes += message.size
 
 
 class Snapshots:
-    """Keeps the last seconds, and writes them and the next in a thread when it is told to.
+    """Keeps the last seconds, and writes them and the next when it is told to.
 
     Memory: half of the limit for the ring, half for what waits to be written (the ring's
     messages among it, so that both together hold less than that).
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        stem: str,
-        config: SnapshotConfig,
-        done: Callable[[Snapshot], None],
-    ) -> None:
-        """Prepare; nothing is written yet. ``done`` is called in the thread, after each one."""
+    def __init__(self, directory: Path, stem: str, config: SnapshotConfig) -> None:
+        """Prepare; nothing is written yet."""
+        self._directory = directory
+        self._stem = stem
         self._config = config
         self.ring = RingBuffer(config.before_s, config.memory_bytes // 2)
-        self._writer = SnapshotWriter(directory, stem, config, done)
-        self._begun_ns: int | None = None
+        # Of the newest one.
+        self._label = ''
+        self._begun_ns = 0
+        self._backlog = Backlog(0)
+        self._thread: Thread | None = None
         self._open = False
 
     @property
     def busy(self) -> bool:
         """Whether one is being taken or written."""
-        return self._writer.busy
+        return self._thread is not None and self._thread.is_alive()
 
     def add(self, message: Message) -> None:
         """Take a message."""
         self.tick(message.steady_ns)
         self.ring.add(message)
         if self._open:
-            self._writer.add(message)
+            self._backlog.add(message)
 
     def tick(self, now_ns: int) -> None:
         """End a snapshot whose time is over, on a steady clock."""
         if self._open and now_ns - self._begun_ns > self._config.after_s * 1e9:
-            self._open = False
-            self._writer.end()
+            self._end()
 
-    def take(self, label: str, now_ns: int) -> str:
+    def take(self, label: str, now_ns: int, done: Callable[[Snapshot], None]) -> str:
         """Begin a snapshot, or return why not.
 
         Args:
             label: what the name of the bag ends with.
             now_ns: on the steady clock.
+            done: is called in the thread that has written it, or could not.
 
         """
         self.tick(now_ns)
-        if self._open:
-            return f'{self._writer.name} is being taken'
-        if self._writer.busy:
-            return f'{self._writer.name} is still being written'
-        if self._begun_ns is not None:
-            elapsed_s = (now_ns - self._begun_ns) / 1e9
-            if elapsed_s < self._config.interval_s:
-                return (
-                    f'{elapsed_s:.0f} s after {self._writer.name}, '
-                    f'one in {self._config.interval_s:.0f} s at most'
-                )
-        self._begun_ns, self._open = now_ns, True
-        self._writer.begin(label, now_ns, self.ring.messages(now_ns))
+        if self.busy:
+            return f'that of {self._label} is being {"taken" if self._open else "written"}'
+        elapsed_s = (now_ns - self._begun_ns) / 1e9
+        if self._thread is not None and elapsed_s < self._config.interval_s:
+            return (
+                f'{elapsed_s:.0f} s after that of {self._label}, '
+                f'one in {self._config.interval_s:.0f} s at most'
+            )
+        self._label, self._begun_ns = label, now_ns
+        self._backlog = Backlog(self._config.memory_bytes // 2)
+        for message in self.ring.messages(now_ns):
+            self._backlog.add(message)
+        snapshot = Snapshot(self._directory / label, now_ns, now_ns, now_ns)
+        arguments = (snapshot, self._backlog, done)
+        self._thread = Thread(target=self._write, args=arguments, name='snapshot', daemon=True)
+        self._thread.start()
+        self._open = True
         return ''
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """End what is open and wait for it; return whether it was finished in time."""
         if self._open:
-            self._open = False
-            self._writer.end()
-        return self._writer.close(timeout_s)
+            self._end()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.busy
 
+    def _end(self) -> None:
+        self._open = False
+        self._backlog.end()
 
-class SnapshotWriter:
-    """Writes one snapshot at a time, in a thread."""
-
-    def __init__(
-        self,
-        directory: Path,
-        stem: str,
-        config: SnapshotConfig,
-        done: Callable[[Snapshot], None],
+    def _write(
+        self, snapshot: Snapshot, backlog: Backlog, done: Callable[[Snapshot], None]
     ) -> None:
-        self._folder = SnapshotFolder(directory, stem, config.disk_bytes)
-        self._config = config
-        self._done = done
-        self._changed = Condition()
-        self._waiting: deque[Message | None] = deque()
-        self._waiting_bytes = self._dropped = 0
-        self._begun: tuple[str, int] | None = None
-        self._closing = False
-        self.name = ''
-        self._thread = Thread(target=self._run, name='snapshots', daemon=True)
-        self._thread.start()
+        """Write one to its end; what goes wrong is in the result, and the bag is gone."""
+        messages = iter(backlog)
+        try:
+            with ExitStack() as stack:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                with _locked(self._directory):  # another recorder of this name takes another
+                    room = Room(self._directory, self._stem, self._config.disk_bytes)
+                    snapshot.path = room.next_path(snapshot.path.name)
+                    writer = BagWriter(snapshot.path, storage=self._config.storage)
+                    bag = stack.enter_context(writer)
+                for message in messages:
+                    if room.make(snapshot.bytes + message.size, snapshot.deleted):
+                        data, received_ns = message.data, message.received_ns
+                        bag.write_raw(message.topic, message.msgtype, data, received_ns)
+                        snapshot.add(message)
+                    else:
+                        snapshot.dropped += 1
+            if snapshot.messages:
+                _sync(snapshot.path)
+            else:
+                snapshot.problem = 'no messages came'
+        except Exception as error:  # whatever it is, it concerns this one only
+            snapshot.problem = one_line(error)
+        if snapshot.problem:
+            shutil.rmtree(snapshot.path, ignore_errors=True)
+        for _ in messages:  # until its end, so that no other begins meanwhile
+            pass
+        snapshot.dropped += backlog.refused
+        done(snapshot)
+
+
+class Backlog:
+    """Messages on their way from one thread to another, at most ``max_bytes`` of them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._queue: SimpleQueue[Message | None] = SimpleQueue()
+        # Each is written by one thread only.
+        self._put = self._taken = 0
+        self.refused = 0
 
     @property
-    def busy(self) -> bool:
-        """Whether one is not finished."""
-        with self._changed:
-            return self._begun is not None
-
-    def begin(self, label: str, now_ns: int, messages: Iterable[Message]) -> None:
-        """Begin with messages that came before; only while not ``busy``."""
-        with self._changed:
-            self._begun = (label, now_ns)
-            self.name = f'the snapshot of {label}'
-            self._dropped = 0
-            self._waiting.extend(messages)
-            self._waiting_bytes = sum(message.size for message in self._waiting)
-            self._changed.notify()
+    def bytes(self) -> int:
+        """Bytes that wait."""
+        return self._put - self._taken
 
     def add(self, message: Message) -> None:
-        """Take a further message, unless as many wait as memory is allowed for."""
-        with self._changed:
-            if self._waiting_bytes + message.size > self._config.memory_bytes // 2:
-                self._dropped += 1
-                return
-            self._waiting.append(message)
-            self._waiting_bytes += message.size
-            self._changed.notify()
+        """Take a message; without room for it, count it as refused."""
+        if self.bytes + message.size > self._max_bytes:
+            self.refused += 1
+            return
+        self._put += message.size
+        self._queue.put(message)
 
     def end(self) -> None:
-        """Finish when all that waits is written."""
-        with self._changed:
-            self._waiting.append(None)
-            self._changed.notify()
+        """Let the other thread come to an end."""
+        self._queue.put(None)
 
-    def close(self, timeout_s: float) -> bool:
-        """Wait for what was ended; return whether the thread is through."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._begun is not None or self._closing)
-                if self._begun is None:
-                    return
-                label, now_ns = self._begun
-            self._done(self._write(label, now_ns))
-            with self._changed:
-                self._begun = None
-                self._waiting.clear()
-
-    def _write(self, label: str, now_ns: int) -> Snapshot:
-        """Write one to its end; what goes wrong is in the result, and the bag is gone."""
-        path = self._folder.next_path(label)
-        self.name = path.name
-        written = _Written(first_ns=now_ns, last_ns=now_ns)
-        problem = ''
-        try:
-            with BagWriter(path, storage=self._config.storage) as bag:
-                self._fill(bag, self._folder.room_for(path), written)
-            if not written.counts:
-                problem = 'no messages came'
-            else:
-                _sync(path)
-        except Exception as error:  # a thread that dies would end all snapshots
-            problem = one_line(error)
-        if problem:
-            shutil.rmtree(path, ignore_errors=True)
-            while self._next() is not None:
-                pass
-        return Snapshot(
-            path=path,
-            problem=problem,
-            messages=dict(written.counts),
-            bytes=written.bytes,
-            before_s=(now_ns - written.first_ns) / 1e9,
-            after_s=(written.last_ns - now_ns) / 1e9,
-            dropped=self._dropped + written.without_room,
-            deleted=tuple(written.deleted),
-        )
-
-    def _fill(self, bag: BagWriter, room: Room, written: _Written) -> None:
-        while (message := self._next()) is not None:
-            if not room.make(written.bytes + message.size, written.deleted):
-                written.without_room += 1
-                continue
-            bag.write_raw(message.topic, message.msgtype, message.data, message.received_ns)
-            if not written.counts:
-                written.first_ns = message.steady_ns
-            written.last_ns = message.steady_ns
-            written.counts[message.topic] += 1
-            written.bytes += message.size
-
-    def _next(self) -> Message | None:
-        """Return the next message to write, None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting)
-            message = self._waiting[0]
-            # The end stays: whoever asks again is not kept waiting.
-            if message is not None:
-                self._waiting.popleft()
-                self._waiting_bytes -= message.size
-            return message
-
-
-@dataclass
-class _Written:
-    """What has been written so far."""
-
-    first_ns: int
-    last_ns: int
-    counts: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-    without_room: int = 0
-    deleted: list[str] = field(default_factory=list)
+    def __iter__(self) -> Iterator[Message]:
+        """Yield the messages until the end, waiting for each."""
+        while (message := self._queue.get()) is not None:
+            self._taken += message.size
+            yield message
 
 
 class Room:
-    """What other snapshots leave of a limit of bytes; the oldest give way."""
+    """The snapshots of one node, ``<stem>.<number>.<label>``: the oldest make room for another."""
 
-    def __init__(self, others: Iterable[tuple[Path, int]], max_bytes: int) -> None:
-        self._others = deque(others)
+    def __init__(self, directory: Path, stem: str, max_bytes: int) -> None:
+        """Look what there is; raises ``OSError``."""
+        found = numbered(directory, stem, r'[\w.-]+')
+        paths = [(number, path) for number, path in found if _is_folder(path)]
+        self._start = f'{stem}.{paths[-1][0] + 1 if paths else 1:06d}'
+        self._directory = directory
+        self._others = deque((path, _bytes_of(path)) for _, path in paths)
         self._bytes = sum(size for _, size in self._others)
         self._max_bytes = max_bytes
+
+    def next_path(self, label: str) -> Path:
+        """Return the path of the next one."""
+        return self._directory / f'{self._start}.{label}'
 
     def make(self, size: int, deleted: list[str]) -> bool:
         """Return whether there is room for ``size`` bytes; add what went to ``deleted``."""
@@ -353,33 +319,15 @@ class Room:
         return size + self._bytes <= self._max_bytes
 
 
-class SnapshotFolder:
-    """The snapshots of one node: ``<stem>.<number>.<label>``, within a limit of bytes."""
-
-    def __init__(self, directory: Path, stem: str, max_bytes: int) -> None:
-        self._directory = directory
-        self._pattern = re.compile(rf'{re.escape(stem)}\.(\d{{6,12}})\.[\w.-]+')
-        self._stem = stem
-        self._max_bytes = max_bytes
-
-    def next_path(self, label: str) -> Path:
-        """Return the path of the next one."""
-        number = max((number for number, _ in self.existing()), default=0) + 1
-        return self._directory / f'{self._stem}.{number:06d}.{label}'
-
-    def existing(self) -> list[tuple[int, Path]]:
-        """Return numbers and paths, the oldest first; none where the folder cannot be read."""
-        try:
-            paths = [path for path in self._directory.iterdir() if _is_folder(path)]
-        except OSError:
-            return []
-        found = ((self._pattern.fullmatch(path.name), path) for path in paths)
-        return sorted((int(match[1]), path) for match, path in found if match)
-
-    def room_for(self, current: Path) -> Room:
-        """Return the room for a snapshot."""
-        others = [(path, _bytes_of(path)) for _, path in self.existing() if path != current]
-        return Room(others, self._max_bytes)
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep out others that do the same, in whatever process."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_folder(path: Path) -> bool:

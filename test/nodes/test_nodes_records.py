@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from std_msgs.msg import String
 from test_nodes_monitor import QUIET
 from test_nodes_monitor import Camera
 from test_nodes_monitor import time_of
+from vehicle import slack
 
 from seg_uncertainty_ros.nodes.conversions import image_message
 from seg_uncertainty_ros.nodes.monitor import PLANES
@@ -142,6 +144,7 @@ DRIVE = 'procedural:seed=109,duration=6,rate=10,width=320,height=192,unknown=car
 # Frames in which the box comes close.
 CLOSE = (27, 40)
 SNAPSHOTS = 'recorder: snapshots'
+NODE = 'recorder: node'
 
 
 def encoded(frame, transport):
@@ -242,6 +245,40 @@ def test_a_publisher_that_a_recorder_cannot_hear_is_named(graph, tmp_path):
     assert 'nothing goes from probe to recorder on /monitor/state: ' in status.message
 
 
+def test_a_recorder_names_a_neighbour_that_is_killed(graph, tmp_path):
+    graph.node(RecorderNode, directory=str(tmp_path))
+    environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain)}
+    arguments = ['--ros-args', '-p', 'autostart:=false']
+    with contextlib.ExitStack() as stack:
+        neighbours = {}
+        for name in ('segmentation', 'monitor'):
+            command = [sys.executable, '-m', f'seg_uncertainty_ros.nodes.{name}', *arguments]
+            neighbours[name] = stack.enter_context(subprocess.Popen(command, env=environment))
+            stack.callback(neighbours[name].kill)
+        until(lambda: 'not heard of' not in graph.status(NODE)[1].values(), 'both', 60.0)
+        for name, process in neighbours.items():
+            process.kill()
+            killed = time.time()
+            words = f'{name} says nothing'
+            moment, status = until(
+                lambda words=words: next(
+                    (each for each in list(graph.statuses) if words in each[1].message), None
+                ),
+                words,
+            )
+            assert (status.name, status.level) == (NODE, b'\x02')
+            assert 0.0 < moment - killed < 2.0 * slack()
+
+
+def test_a_recorder_whose_disk_refuses_says_so_before_the_first_warning(graph, tmp_path):
+    folder = tmp_path / 'file'
+    folder.write_text('a file where a folder should be')
+    graph.node(RecorderNode, directory=str(folder))
+    status, _ = graph.status('recorder: event log', lambda v: v.get('waiting') == '1')
+    assert status.level == b'\x01'
+    assert status.message.startswith(f'{folder}: File exists')
+
+
 def test_a_recorder_without_a_directory_says_so(graph, error_lines):
     graph.node(RecorderNode)
     (line,) = error_lines.wait('recorder')
@@ -251,6 +288,11 @@ def test_a_recorder_without_a_directory_says_so(graph, error_lines):
 
 def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_lines, tmp_path):
     node = graph.node(RecorderNode, directory=str(tmp_path), before=1.0, after=0.0)
+    status, _ = graph.status(SNAPSHOTS)
+    assert status.level == b'\x01'
+    assert status.message.startswith(
+        'nobody publishes /image; nobody publishes /segmentation/mask'
+    )
     camera = graph.publisher(Image, '/image')
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     states = graph.publisher(String, '/monitor/state', latched)
@@ -264,6 +306,13 @@ def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_line
     until(lambda: node._known == {'latency'}, 'the first state')
     states.publish(String(data='{"warnings": 3}'))
     until(lambda: node._complaints.count == 1, 'the complaint')
+    states.publish(b'no message')
+    until(lambda: node._complaints.count == 2, 'the second complaint')
+    status = until(
+        lambda: next((s for _, s in list(graph.statuses) if 'deserialize' in s.message), None),
+        'its status',
+    )
+    assert (status.name, status.level) == (SNAPSHOTS, b'\x02')
     header = Header(stamp=time_of(1.0))
     camera.publish(image_message(np.zeros((4, 4, 3), np.uint8), header))
     until(lambda: node._snapshots.ring.bytes > 48, 'the image')
@@ -274,7 +323,9 @@ def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_line
     until(lambda: node._counts['refused'] == 1, 'the refusal')
     assert graph.transition('recorder', 'deactivate')
     assert graph.transition('recorder', 'cleanup')
-    taken, refused = read_events(tmp_path).events
+    started, taken, refused, stopped = read_events(tmp_path).events
+    assert started['details']['parameters']['before'] == 1.0
+    assert stopped['details'] == {'taken': 1, 'refused': 1, 'failed': 0, 'dropped': 0}
     assert taken['details']['warnings'] == ['ood_area']
     assert refused['details'] == {
         'warnings': ['domain_shift'],
@@ -282,8 +333,9 @@ def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_line
         'bag': None,
     }
     assert 'one in 60 s at most' in refused['message']
-    (line,) = error_lines.wait('recorder')
-    assert line.startswith('monitor/state: no state of a monitor')
+    first, second = error_lines.wait('recorder')
+    assert first.startswith('monitor/state: no state of a monitor')
+    assert 'deserialize' in second
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"warnings": [3]}', '[' * 100_000])
@@ -322,5 +374,6 @@ def test_a_signal_finishes_the_snapshot_and_the_log(graph, tmp_path):
         said = recorder.communicate(timeout=60.0)[1]
     assert recorder.returncode == 0
     assert 'Traceback' not in said
-    (event,) = read_events(tmp_path).events
+    started, event, stopped = read_events(tmp_path).events
+    assert (started['kind'], stopped['kind']) == ('started', 'stopped')
     assert '/monitor/state' in read_bag(tmp_path / event['details']['bag'])
