@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class QosMismatches:
-    """Told by the middleware of a mismatch, it asks the graph who it is, until they are gone.
+    """Told by the middleware of a mismatch on a topic, it asks the graph who it is from then on.
 
     ``say`` gets a line for each mismatch, when it begins.
     """
@@ -29,7 +29,7 @@ class QosMismatches:
     def __init__(self, node: Node, say: Callable[[str], Any]) -> None:
         self._node = node
         self._say = say
-        self._topics: set[str] = set()
+        self._lines: dict[str, list[str]] = {}
 
     def subscription_events(self, topic: str, **others: Any) -> SubscriptionEventCallbacks:
         """Return the callbacks of a subscription; ``others`` are for other events."""
@@ -44,18 +44,17 @@ class QosMismatches:
     def lines(self, topics: set[str] | None = None) -> list[str]:
         """Return the mismatches that there are now, on ``topics`` or on any, one line each."""
         found = []
-        for topic in sorted(self._topics if topics is None else self._topics & topics):
-            lines = self._ask(topic)
-            if not lines:
-                self._topics.discard(topic)
-            found += lines
+        for topic in sorted(self._lines if topics is None else self._lines.keys() & topics):
+            before, self._lines[topic] = self._lines[topic], self._ask(topic)
+            for line in self._lines[topic]:
+                if line not in before:
+                    self._say(line)
+            found += self._lines[topic]
         return found
 
     def _on_mismatch(self, topic: str, _info: Any) -> None:
-        topic = self._node.resolve_topic_name(topic)
-        self._topics.add(topic)
-        for line in self._ask(topic):
-            self._say(line)
+        # Its name comes a moment later: `lines` asks.
+        self._lines.setdefault(self._node.resolve_topic_name(topic), [])
 
     def _ask(self, topic: str) -> list[str]:
         publishers = self._node.get_publishers_info_by_topic(topic)
