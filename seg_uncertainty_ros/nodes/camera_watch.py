@@ -12,7 +12,6 @@ from seg_uncertainty_ros.nodes import conversions
 from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Rate
-from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Stamps
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.diagnostics import Window
@@ -42,7 +41,6 @@ class CameraWatch:
         self._mismatches = mismatches
         # A function of its own: rclpy allows one severity a line of code.
         self._complaints = Complaints(lambda text: node.get_logger().warning(text))
-        self._recent = Recent()
         self._stamps = Stamps()
         self._rate = Rate()
         self._intervals = Window()
@@ -77,7 +75,7 @@ class CameraWatch:
         self._last = now
         self._rate.add(now)
         if fault := self._stamps.add(conversions.stamp_ns(message.header.stamp)):
-            self._note(fault)
+            self._complaints.add(fault)
 
     def info(self, message: CameraInfo) -> None:
         """Take a camera info."""
@@ -86,7 +84,7 @@ class CameraWatch:
     def lost(self, event: QoSMessageLostInfo) -> None:
         """Take the middleware's word that images were lost."""
         self._lost += event.total_count_change
-        self._note(
+        self._complaints.add(
             f'images on {self._topic} lost in transport: {event.total_count_change}; does the '
             'camera driver run with FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
         )
@@ -98,11 +96,11 @@ class CameraWatch:
         height, width = frame.image.shape[:2]
         look = f'{width}x{height} {kind[:40]} of {frame.frame_id[:80]!r}'
         if self._look and look != self._look:
-            self._note(f'the images changed from {self._look} to {look}')
+            self._complaints.add(f'the images changed from {self._look} to {look}')
         self._look = look
         info = self._info
         problem = '' if info is None else conversions.camera_info_problem(info, frame)
-        if problem and problem != self._info_problem:
+        if problem:
             self._complaints.add(f'{problem}; it is not passed on')
         self._info_problem = problem
         return None if problem else info
@@ -137,10 +135,8 @@ class CameraWatch:
         if silence > self._patience_s():
             who = 'somebody publishes it' if peers else 'nobody publishes it'
             faults.append(f'no image on {self._topic} for {silence:.0f} s: {who}')
-        faults += self._recent.texts(now)
-        if self._info_problem:
-            faults.append(f'{self._info_problem}; it is not passed on')
-        elif info_is_wanted and self._lacks_info(now):
+        faults += self._complaints.recent()
+        if info_is_wanted and self._lacks_info(now):
             faults.append(f'camera_info: none on {self._info_topic}, though it is asked for')
         if not faults:
             return diagnostics.OK, f'{self._rate.value(now):.1f} images a second'
@@ -170,7 +166,3 @@ class CameraWatch:
     @property
     def _info_topic(self) -> str:
         return self._node.resolve_topic_name('camera_info')
-
-    def _note(self, fault: str) -> None:
-        self._recent.add(fault, time.monotonic())
-        self._complaints.add(fault)

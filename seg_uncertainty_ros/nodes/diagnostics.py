@@ -46,8 +46,9 @@ PERIOD_S = 1.0
 LOOK_S = 0.2
 # How long a fault that lasted for one image is shown: people and recorders look once a second.
 SHOWN_S = 2.0
-# Latencies over this are no latencies: the stamps come from another clock.
-PLAUSIBLE_LATENCY_S = 60.0
+# Beyond these (s) it is no latency: the stamps come from another clock. Clocks of camera and host
+# differ by a little.
+PLAUSIBLE_LATENCY_S = (-0.05, 60.0)
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,12 @@ class Diagnostics:
         end = time.monotonic() + timeout_s
         while not self._publisher.get_subscription_count() and time.monotonic() < end:
             time.sleep(0.05)
+
+
+def plausible_latency_s(latency_s: float) -> float | None:
+    """Return a latency, not below 0; None where the stamp is from another clock."""
+    lowest, highest = PLAUSIBLE_LATENCY_S
+    return max(0.0, latency_s) if lowest <= latency_s <= highest else None
 
 
 def process_status() -> Status:
@@ -322,20 +329,26 @@ def kind_of(message: str) -> str:
 
 
 class Complaints:
-    """Says a kind of complaint once."""
+    """Says a kind of complaint once, counts them all and shows those of the last ``SHOWN_S``."""
 
     MOST_KINDS = 64
 
     def __init__(self, say: Callable[[str], Any]) -> None:
         self._say = say
         self._kinds: set[str] = set()
+        self._recent = Recent()
         self.count = 0
         self.last = ''
 
+    def recent(self) -> list[str]:
+        """Return what is to be shown now, the newest first."""
+        return self._recent.texts(time.monotonic())
+
     def add(self, message: str) -> None:
-        """Count a complaint; say it if its kind is new."""
+        """Take a complaint; say it if its kind is new."""
         self.count += 1
         self.last = message
+        self._recent.add(message, time.monotonic())
         kind = kind_of(message)
         if kind not in self._kinds and len(self._kinds) < self.MOST_KINDS:
             self._kinds.add(kind)

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
-from rclpy.event_handler import UnsupportedEventTypeError
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -22,7 +20,6 @@ from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes.bundle_files import BundleFiles
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
-from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import Parameters
@@ -85,9 +82,7 @@ class ManagedNode(LifecycleNode):
         self.inputs: list[Subscription] = []
         self._bundle_files: BundleFiles | None = None
         self._refused = Complaints(self.get_logger().error)
-        self._recent_refusals = Recent()
         self._failures = Complaints(self.get_logger().error)
-        self._recent_failures = Recent()
         self._ended = False
 
     @property
@@ -120,9 +115,9 @@ class ManagedNode(LifecycleNode):
     def fail(self, error: Exception) -> None:
         """Report that a callback in this process failed, by our mistake; the node goes on."""
         place = traceback.extract_tb(error.__traceback__)[-1]
-        text = f'{type(error).__name__}: {one_line(error)}, in {place.name}, line {place.lineno}'
-        self._failures.add(text)
-        self._recent_failures.add(text, time.monotonic())
+        self._failures.add(
+            f'{type(error).__name__}: {one_line(error)}, in {place.name}, line {place.lineno}'
+        )
         self.get_logger().debug(''.join(traceback.format_exception(error)))
 
     def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
@@ -130,15 +125,11 @@ class ManagedNode(LifecycleNode):
         try:
             result = super().set_parameters_atomically(parameter_list)
         except ParameterException as error:
-            self._refuse(f'parameter: {one_line(error)}')
+            self._refused.add(f'parameter: {one_line(error)}')
             raise
         if not result.successful:
-            self._refuse(f'parameter: {" ".join(result.reason.split())}')
+            self._refused.add(f'parameter: {" ".join(result.reason.split())}')
         return result
-
-    def _refuse(self, text: str) -> None:
-        self._refused.add(text)
-        self._recent_refusals.add(text, time.monotonic())
 
     def load_bundle(self, path: Path | str) -> Bundle:
         """Load a bundle and watch its files; raises ``BundleError``."""
@@ -159,12 +150,11 @@ class ManagedNode(LifecycleNode):
         }
         if self._ended:
             return Status(diagnostics.OK, ENDED, values)
-        now = time.monotonic()
         errors = [f'{name} says nothing: did its process die?' for name in self.peers.silent]
-        errors += self._recent_failures.texts(now)
+        errors += self._failures.recent()
         if errors:
             return Status(diagnostics.ERROR, '; '.join(errors), values)
-        warnings = self._recent_refusals.texts(now)
+        warnings = self._refused.recent()
         if changes:
             warnings.append(f'{changes}; what was loaded is used until the next configure')
         if warnings:
@@ -299,7 +289,7 @@ class ManagedNode(LifecycleNode):
         else:
             possible = wanted.id in [id_ for id_, _ in offered]
         if not possible:
-            self._refuse(
+            self._refused.add(
                 f'transition {wanted.label or wanted.id} is not possible in state {self.state}; '
                 f'possible: {", ".join(label for _, label in offered) or "none"}'
             )
@@ -318,8 +308,6 @@ def naming(topic: str) -> Iterator[None]:
     """Say which topic it is that ROS refuses to make; raises ``QosError``."""
     try:
         yield
-    except UnsupportedEventTypeError:
-        raise
     except (RuntimeError, ParameterException) as error:
         msg = f'topic {topic}: {one_line(error)}'
         raise QosError(msg) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -37,7 +38,6 @@ from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes import journal
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
-from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.exact_stamps import ExactStamps
 from seg_uncertainty_ros.nodes.journal import Journal
@@ -74,7 +74,6 @@ IMAGE_STATISTICS = 'image_statistics'
 FROM_BUNDLE = -1.0
 TICK_S = 0.1
 CLOCK_STILL_S = 1.0
-CLOCK_SKEW_S = 0.05
 
 _LEVELS = {
     'OK': diagnostics.OK,
@@ -285,10 +284,9 @@ class MonitorNode(ManagedNode):
         self._stamps = ExactStamps(PLANES, optional=(DISPERSION, IMAGE_STATISTICS))
         self._judged = self._with_probability = self._with_image = 0
         self._latency_judged = False
-        self._rejections = Recent()
         self._clock_watch = ClockWatch()
         self._complaints = Complaints(self.get_logger().error)
-        self._mismatches = QosMismatches(self, lambda text: self.get_logger().error(text))
+        self._mismatches = QosMismatches(self, self.get_logger().error)
         self._ood_area = self._output(Float32, 'ood_area')
         self._domain_shift = self._output(Float32, 'domain_shift')
         self._state = self._output(String, 'state', DurabilityPolicy.TRANSIENT_LOCAL)
@@ -349,7 +347,7 @@ class MonitorNode(ManagedNode):
                 self.create_subscription(
                     Image,
                     topic,
-                    self._receiver(name),
+                    partial(self._on_plane, name),
                     QoSProfile(depth=5),
                     qos_overriding_options=overridable(),
                     event_callbacks=self._mismatches.subscription_events(topic),
@@ -406,9 +404,6 @@ class MonitorNode(ManagedNode):
 
     # Input
 
-    def _receiver(self, name: str) -> Any:
-        return lambda message: self._on_plane(name, message)
-
     def _on_plane(self, name: str, message: Image) -> None:
         found = self._stamps.add(name, conversions.stamp_ns(message.header.stamp), message)
         if found is None or self._monitor is None:
@@ -417,9 +412,9 @@ class MonitorNode(ManagedNode):
         try:
             assessment = self._judge(stamp_ns, planes)
         except SegUncertaintyError as error:
-            self._reject(f'planes rejected: {error}')
+            self._complaints.add(f'planes rejected: {error}')
         except Exception as error:
-            self._reject(f'planes failed: {type(error).__name__}: {one_line(error)}')
+            self._complaints.add(f'planes failed: {type(error).__name__}: {one_line(error)}')
             self.get_logger().debug(traceback.format_exc())
         else:
             self._judged += 1
@@ -427,20 +422,14 @@ class MonitorNode(ManagedNode):
             self._with_image += IMAGE_STATISTICS in planes
             self._tell(assessment, planes['mask'].header)
 
-    def _reject(self, text: str) -> None:
-        self._complaints.add(text)
-        self._rejections.add(text, time.monotonic())
-
     def _judge(self, stamp_ns: int, planes: Mapping[str, Image]) -> Assessment:
         if jumped_back(self._last_stamp_ns, stamp_ns):
             back_s = (self._last_stamp_ns - stamp_ns) * 1e-9
             self._note_time_jump(f'stamps went back by {back_s:.3f} s')
             self._start_anew()
         self._last_stamp_ns = stamp_ns
-        # Clocks of camera and host differ by a little; by more, the latency says nothing.
-        latency_s = (self._now_ns() - stamp_ns) * 1e-9
-        plausible = -CLOCK_SKEW_S <= latency_s <= diagnostics.PLAUSIBLE_LATENCY_S
-        self._latency_judged = plausible
+        latency_s = diagnostics.plausible_latency_s((self._now_ns() - stamp_ns) * 1e-9)
+        self._latency_judged = latency_s is not None
 
         def read(name: str, convert: Callable[[Image], Any]) -> Any:
             try:
@@ -456,7 +445,7 @@ class MonitorNode(ManagedNode):
                 confidence=read('confidence', conversions.unit_plane_from_image),
                 anomaly=read('anomaly', conversions.unit_plane_from_image),
                 embedding=read('embedding', conversions.embedding_from_image),
-                latency_s=max(0.0, latency_s) if plausible else None,
+                latency_s=latency_s,
                 dispersion=read(DISPERSION, conversions.dispersion_from_image),
                 image_statistics=read(IMAGE_STATISTICS, conversions.image_statistics_from_image),
             )
@@ -657,7 +646,7 @@ class MonitorNode(ManagedNode):
             )
         if self._assessment is None:
             return diagnostics.STALE, 'no time yet: is /clock published?'
-        faults = [*self._mismatches.lines(), *self._rejections.texts(time.monotonic())]
+        faults = [*self._mismatches.lines(), *self._complaints.recent()]
         if faults:
             return diagnostics.ERROR, '; '.join(faults)
         message = self._assessment.message

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from rclpy.duration import Duration
-from rclpy.event_handler import UnsupportedEventTypeError
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
@@ -32,7 +31,6 @@ from seg_uncertainty_ros.nodes.camera_watch import CameraWatch
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Rate
-from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.diagnostics import Window
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
@@ -42,6 +40,7 @@ from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
 from seg_uncertainty_ros.nodes.running import exit_with
 from seg_uncertainty_ros.nodes.worker import NewestWins
 from seg_uncertainty_ros.pipeline import Pipeline
+from seg_uncertainty_ros.recordings.errors import one_line
 from seg_uncertainty_ros.runtime.selection import AUTO
 from seg_uncertainty_ros.runtime.selection import BACKENDS
 from seg_uncertainty_ros.runtime.sharing import Runtimes
@@ -147,6 +146,7 @@ class SegmentationNode(ManagedNode):
         self._palette = palette_lut(())
         self._mismatches = QosMismatches(self, self.get_logger().error)
         self._camera = CameraWatch(self, self._mismatches)
+        self._topic = ''
         self._worker: NewestWins[Arrival] = NewestWins(self._work, self._runtimes.turns)
         self._outputs = {
             name: Output(self._plane_publisher(name), make)
@@ -163,8 +163,7 @@ class SegmentationNode(ManagedNode):
         }
         self._camera_info_publisher = self._plane_publisher('camera_info', CameraInfo)
         self._label_publisher = self._create_label_publisher()
-        self._complaints = Complaints(self.get_logger().error)
-        self._rejections = Recent()
+        self._rejections = Complaints(self.get_logger().error)
         self._published: Counter[str] = Counter()
         self._acknowledged: dict[str, float] = {}
         self._rate = Rate()
@@ -210,7 +209,7 @@ class SegmentationNode(ManagedNode):
         )
         self._palette = palette_lut(bundle.classes)
         self.get_logger().info(
-            f'bundle {bundle.name} {bundle.version} ({bundle.digest[:12]}) from {bundle.path}, '
+            f'bundle {bundle.label} from {bundle.path}, '
             f'anomaly score {self._pipeline.anomaly_score}'
         )
 
@@ -227,9 +226,10 @@ class SegmentationNode(ManagedNode):
         self.inputs.append(
             self._subscribe(kind, topic, self._on_image, message_lost=self._camera.lost)
         )
-        self._camera.begin(self.inputs[0].topic_name, kind)
+        self._topic = self.inputs[0].topic_name
+        self._camera.begin(self._topic, kind)
         self.inputs.append(self._subscribe(CameraInfo, 'camera_info', self._camera.info))
-        self.get_logger().info(f'listening to {self.inputs[0].topic_name}')
+        self.get_logger().info(f'listening to {self._topic}')
 
     def deactivate(self) -> None:
         """Stop to listen; the image in work is finished."""
@@ -268,20 +268,14 @@ class SegmentationNode(ManagedNode):
     ) -> Any:
         # Depth: what the executor has not fetched yet. A longer queue makes no lag, since the
         # callback only fills the slot, but what it overwrites would be missing in the counts.
-        options = {
-            'qos_profile': QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-            'qos_overriding_options': overridable(),
-        }
-        try:
-            return self.create_subscription(
-                kind,
-                topic,
-                callback,
-                event_callbacks=self._mismatches.subscription_events(topic, **events),
-                **options,
-            )
-        except UnsupportedEventTypeError:
-            return self.create_subscription(kind, topic, callback, **options)
+        return self.create_subscription(
+            kind,
+            topic,
+            callback,
+            QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=overridable(),
+            event_callbacks=self._mismatches.subscription_events(topic, **events),
+        )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         now = time.monotonic()
@@ -301,17 +295,14 @@ class SegmentationNode(ManagedNode):
         except Exception as error:
             if not self.context.ok():
                 return False
-            reason = ' '.join(str(error).split())
-            self._reject(f'failed: {type(error).__name__}: {reason}')
+            self._reject(f'failed: {type(error).__name__}: {one_line(error)}')
             self.get_logger().debug(traceback.format_exc())
         else:
             return True
         return False
 
     def _reject(self, what: str) -> None:
-        text = f'image on {self.resolve_topic_name("image")} {what}'
-        self._complaints.add(text)
-        self._rejections.add(text, time.monotonic())
+        self._rejections.add(f'image on {self._topic} {what}')
 
     def _process(self, arrival: Arrival) -> None:
         message = arrival.message
@@ -337,10 +328,12 @@ class SegmentationNode(ManagedNode):
         self._rate.add(now)
         self._processing.add(now - arrival.moment)
         self._inference.add(result.timings.infer_s)
-        latency = self.get_clock().now().nanoseconds * 1e-9 - frame.stamp_ns * 1e-9
-        self._latency_judged = 0.0 <= latency <= diagnostics.PLAUSIBLE_LATENCY_S
-        if self._latency_judged:
-            self._latency.add(latency)
+        latency_s = diagnostics.plausible_latency_s(
+            (self.get_clock().now().nanoseconds - frame.stamp_ns) * 1e-9
+        )
+        self._latency_judged = latency_s is not None
+        if latency_s is not None:
+            self._latency.add(latency_s)
 
     # Output
 
@@ -425,7 +418,7 @@ class SegmentationNode(ManagedNode):
             'dropped': counts.dropped,
             'rejected': counts.rejected,
             'in_flight': counts.in_flight,
-            'last_rejection': self._complaints.last or 'none',
+            'last_rejection': self._rejections.last or 'none',
         }
         if (pipeline := self._pipeline) is not None:
             values['bundle'] = pipeline.bundle.label
@@ -434,7 +427,7 @@ class SegmentationNode(ManagedNode):
             return Status(diagnostics.ERROR, self.problem, values)
         if self.state != 'active':
             return Status(diagnostics.OK, self.state, values)
-        if rejections := self._rejections.texts(now):
+        if rejections := self._rejections.recent():
             return Status(diagnostics.ERROR, '; '.join(rejections), values)
         message = f'{rate:.1f} images a second'
         if dropped := self._drop_rate.value(now):
