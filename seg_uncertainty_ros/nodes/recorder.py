@@ -79,13 +79,7 @@ PARAMETERS = (
         minimum=0.0,
         maximum=60.0,
     ),
-    Parameter(
-        'after',
-        _DEFAULTS.after_s,
-        'Seconds after it.',
-        minimum=0.0,
-        maximum=60.0,
-    ),
+    Parameter('after', _DEFAULTS.after_s, 'Seconds after it.', minimum=0.0, maximum=60.0),
     Parameter(
         'min_interval',
         _DEFAULTS.interval_s,
@@ -93,11 +87,7 @@ PARAMETERS = (
         minimum=0.0,
         maximum=86400.0,
     ),
-    Parameter(
-        'warnings',
-        list(WARNINGS),
-        'Warnings that are worth a snapshot.',
-    ),
+    Parameter('warnings', list(WARNINGS), 'Warnings that are worth a snapshot.'),
     Parameter(
         'memory_mib',
         _DEFAULTS.memory_bytes >> 20,
@@ -128,7 +118,7 @@ class StateError(SegUncertaintyError):
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a state of the monitor says: warnings with their messages, stamp, bundle."""
+    """What a state of the monitor says: known warnings with their messages, stamp, bundle."""
 
     warnings: Mapping[str, str]
     stamp_ns: int
@@ -139,7 +129,11 @@ class Alarm:
         """Parse the JSON of ``monitor/state``; raises ``StateError``."""
         try:
             content = parse_state(text)
-            warnings = {str(item['name']): str(item['message']) for item in content['warnings']}
+            warnings = {
+                item['name']: str(item['message'])
+                for item in content['warnings']
+                if item['name'] in WARNINGS
+            }
         except (TextError, KeyError, TypeError) as error:
             msg = f'{STATE}: no state of a monitor: {type(error).__name__}: {shown(str(error))}'
             raise StateError(msg) from error
@@ -291,7 +285,7 @@ class RecorderNode(ManagedNode):
             lambda snapshot: self._finished.put((snapshot, alarm, names)),
         )
         if not refusal:
-            self.get_logger().info(f'taking a snapshot: {alarm.warnings[names[0]]}')
+            self.get_logger().info(f'taking a snapshot: {shown(alarm.warnings[names[0]])}')
             return
         self._counts['refused'] += 1
         self._note(f'no snapshot of {", ".join(names)}: {refusal}', alarm, names, {'bag': None})

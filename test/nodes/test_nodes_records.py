@@ -270,15 +270,6 @@ def test_a_recorder_names_a_neighbour_that_is_killed(graph, tmp_path):
             assert 0.0 < moment - killed < 2.0 * slack()
 
 
-def test_a_recorder_whose_disk_refuses_says_so_before_the_first_warning(graph, tmp_path):
-    folder = tmp_path / 'file'
-    folder.write_text('a file where a folder should be')
-    graph.node(RecorderNode, directory=str(folder))
-    status, _ = graph.status('recorder: event log', lambda v: v.get('waiting') == '1')
-    assert status.level == b'\x01'
-    assert status.message.startswith(f'{folder}: File exists')
-
-
 def test_a_recorder_without_a_directory_says_so(graph, error_lines):
     graph.node(RecorderNode)
     (line,) = error_lines.wait('recorder')
@@ -286,45 +277,58 @@ def test_a_recorder_without_a_directory_says_so(graph, error_lines):
     assert graph.status(SNAPSHOTS)[0].level == b'\x02'
 
 
+class Warner:
+    """Says what a monitor says, and shows images beside it."""
+
+    def __init__(self, graph):
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.states = graph.probe.create_publisher(String, '/monitor/state', latched)
+        self._camera = graph.probe.create_publisher(Image, '/image', 5)
+        for publisher in (self.states, self._camera):
+            until(publisher.get_subscription_count, 'the recorder', timeout_s=60.0)
+
+    def say(self, *names):
+        warnings = [{'name': name, 'message': f'{name} is bad'} for name in names]
+        content = {'warnings': warnings, 'stamp_ns': 5, 'bundle': 'x 1 abc'}
+        self.states.publish(String(data=json.dumps(content)))
+
+    def show(self):
+        header = Header(stamp=time_of(1.0))
+        self._camera.publish(image_message(np.zeros((9, 9, 3), np.uint8), header))
+
+
 def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_lines, tmp_path):
-    node = graph.node(RecorderNode, directory=str(tmp_path), before=1.0, after=0.0)
+    node = graph.node(RecorderNode, directory=str(tmp_path), before=60.0, after=0.0)
     status, _ = graph.status(SNAPSHOTS)
     assert status.level == b'\x01'
     assert status.message.startswith(
         'nobody publishes /image; nobody publishes /segmentation/mask'
     )
-    camera = graph.publisher(Image, '/image')
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    states = graph.publisher(String, '/monitor/state', latched)
-
-    def say(*names):
-        warnings = [{'name': name, 'message': f'{name} is bad'} for name in names]
-        content = {'warnings': warnings, 'stamp_ns': 5, 'bundle': 'x 1 abc'}
-        states.publish(String(data=json.dumps(content)))
-
-    say('latency')  # raised before the recorder knew: not its beginning
+    monitor = Warner(graph)
+    monitor.say('latency')  # raised before the recorder knew: not its beginning
     until(lambda: node._known == {'latency'}, 'the first state')
-    states.publish(String(data='{"warnings": 3}'))
+    monitor.states.publish(String(data='{"warnings": 3}'))
     until(lambda: node._complaints.count == 1, 'the complaint')
-    states.publish(b'no message')
+    monitor.states.publish(b'no message')
     until(lambda: node._complaints.count == 2, 'the second complaint')
     status = until(
         lambda: next((s for _, s in list(graph.statuses) if 'deserialize' in s.message), None),
         'its status',
     )
     assert (status.name, status.level) == (SNAPSHOTS, b'\x02')
-    header = Header(stamp=time_of(1.0))
-    camera.publish(image_message(np.zeros((4, 4, 3), np.uint8), header))
-    until(lambda: node._snapshots.ring.bytes > 48, 'the image')
-    say('latency', 'ood_area')
+    held = node._snapshots.ring.bytes
+    monitor.show()
+    until(lambda: node._snapshots.ring.bytes > held, 'the image')
+    monitor.say('latency', 'ood_area')
     until(lambda: node._counts['taken'] == 1, 'the snapshot')
-    say()
-    say('domain_shift')
+    monitor.say()
+    monitor.say('domain_shift')
     until(lambda: node._counts['refused'] == 1, 'the refusal')
     assert graph.transition('recorder', 'deactivate')
     assert graph.transition('recorder', 'cleanup')
     started, taken, refused, stopped = read_events(tmp_path).events
-    assert started['details']['parameters']['before'] == 1.0
+    assert started['details']['parameters']['before'] == 60.0
+    assert '/image' in read_bag(tmp_path / taken['details']['bag'])
     assert stopped['details'] == {'taken': 1, 'refused': 1, 'failed': 0, 'dropped': 0}
     assert taken['details']['warnings'] == ['ood_area']
     assert refused['details'] == {
@@ -336,6 +340,32 @@ def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_line
     first, second = error_lines.wait('recorder')
     assert first.startswith('monitor/state: no state of a monitor')
     assert 'deserialize' in second
+
+
+def test_a_recorder_whose_disk_refuses_says_so_before_and_after_a_warning(graph, tmp_path):
+    folder = tmp_path / 'file'
+    folder.write_text('a file where a folder should be')
+    node = graph.node(RecorderNode, directory=str(folder), before=1.0, after=0.0, min_interval=0.0)
+    status, _ = graph.status('recorder: event log', lambda v: v.get('waiting') == '1')
+    assert status.level == b'\x01'
+    assert status.message.startswith(f'{folder}: File exists')
+    monitor = Warner(graph)
+    monitor.say()
+    until(lambda: node._known == set(), 'the first state')
+    monitor.say('latency')
+    status, _ = graph.status(SNAPSHOTS, lambda v: v.get('failed') == '1')
+    assert status.level == b'\x01'
+    assert 'the last one failed: ' in status.message
+    folder.unlink()
+    monitor.say('ood_area')
+    status, _ = graph.status(SNAPSHOTS, lambda v: v.get('taken') == '1')
+    assert 'failed' not in status.message
+    graph.status('recorder: event log', lambda v: v.get('waiting') == '0')
+    _, failed, taken = read_events(folder).events
+    assert failed['message'].startswith('no snapshot of latency: ')
+    assert (failed['details']['warnings'], failed['details']['bag']) == (['latency'], None)
+    assert taken['details']['warnings'] == ['ood_area']
+    assert (folder / taken['details']['bag'] / 'metadata.yaml').exists()
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"warnings": [3]}', '[' * 100_000])
@@ -352,24 +382,11 @@ def test_a_signal_finishes_the_snapshot_and_the_log(graph, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as recorder:
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        camera = graph.probe.create_publisher(Image, '/image', 5)
-        states = graph.probe.create_publisher(String, '/monitor/state', latched)
-        for publisher in (camera, states):
-            until(publisher.get_subscription_count, 'the recorder', timeout_s=60.0)
-
-        def say(*names):
-            warnings = [{'name': name, 'message': 'bad'} for name in names]
-            states.publish(String(data=json.dumps({'warnings': warnings, 'stamp_ns': 5})))
-
-        def show():
-            camera.publish(image_message(np.zeros((9, 9, 3), np.uint8), Header()))
-            return list(tmp_path.glob('*.ood_area'))
-
-        say()
+        monitor = Warner(graph)
+        monitor.say()
         graph.status(SNAPSHOTS, lambda v: v.get('raised') == 'nothing')
-        say('ood_area')
-        until(show, 'the snapshot')
+        monitor.say('ood_area')
+        until(lambda: monitor.show() or list(tmp_path.glob('*.ood_area')), 'the snapshot')
         recorder.send_signal(signal.SIGTERM)
         said = recorder.communicate(timeout=60.0)[1]
     assert recorder.returncode == 0
