@@ -328,7 +328,8 @@ def test_a_recorder_takes_one_snapshot_a_while_and_no_nonsense(graph, error_line
     assert graph.transition('recorder', 'cleanup')
     started, taken, refused, stopped = read_events(tmp_path).events
     assert started['details']['parameters']['before'] == 60.0
-    assert '/image' in read_bag(tmp_path / taken['details']['bag'])
+    (frame,) = open_source(str(tmp_path / taken['details']['bag']), topic='/image')
+    assert frame.image.shape == (9, 9, 3)
     assert stopped['details'] == {'taken': 1, 'refused': 1, 'failed': 0, 'dropped': 0}
     assert taken['details']['warnings'] == ['ood_area']
     assert refused['details'] == {
