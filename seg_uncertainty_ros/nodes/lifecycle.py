@@ -251,7 +251,12 @@ class ManagedNode(LifecycleNode):
     def _deactivate(self) -> None:
         while self.inputs:
             self.destroy_subscription(self.inputs.pop())
-        self.deactivate()
+        try:
+            self.deactivate()
+        finally:
+            # rclpy keeps a reference to each entity that was ever in a group (its issue 1356).
+            entities = self.default_callback_group.entities
+            entities -= {reference for reference in entities if reference() is None}
 
     def _clean_up(self, *, forget: bool = True) -> TransitionCallbackReturn:
         self._bundle_files = None

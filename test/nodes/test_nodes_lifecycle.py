@@ -65,6 +65,18 @@ def test_refuses_a_transition_by_its_number_and_says_what_is_possible(
     assert values['last_refused_request'] == text
 
 
+@pytest.mark.parametrize('create', [SegmentationNode, MonitorNode])
+def test_entities_of_earlier_activations_leave_no_trace(graph, bundle_path, create):
+    node = graph.node(create, bundle=str(bundle_path))
+    counts = []
+    for _ in range(6):
+        assert graph.transition(node.get_name(), 'deactivate')
+        assert graph.transition(node.get_name(), 'activate')
+        counts.append(len(node.default_callback_group.entities))
+    # What the last deactivation ended may still be in the hands of the executor.
+    assert max(counts[3:]) <= max(counts[:3])
+
+
 def test_autostart_can_be_left_to_a_manager(graph, bundle_path):
     graph.node(SegmentationNode, bundle=str(bundle_path))
     graph.node(MonitorNode, bundle=str(bundle_path), autostart=False)
