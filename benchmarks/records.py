@@ -52,7 +52,8 @@ def log_costs(folder):
     narrator = Narrator(monitor, Model.of(bundle))
     files = RotatingFile(folder, 'monitor', max_bytes=8 << 20, max_total_bytes=64 << 20)
     log = EventLog(files, Origin('/monitor', 'benchmark'), now)
-    mask = np.full((360, 640), bundle.classes.index(_named(bundle, 'road')), np.uint8)
+    road = [info.name for info in bundle.classes].index('road')
+    mask = np.full((360, 640), road, np.uint8)
     costs = {False: [], True: []}
     all_before, told_in_thread = process_time(), thread_time()
     for index in range(2 * FRAMES):
@@ -75,10 +76,6 @@ def log_costs(folder):
         ['monitor: image with an event', f'{1e3 * np.median(costs[True]):.3f}'],
         ['thread of the log: line with fsync', f'{1e3 * others / written:.3f}'],
     ]
-
-
-def _named(bundle, name):
-    return next(info for info in bundle.classes if info.name == name)
 
 
 def processor_s(pid):
