@@ -13,7 +13,6 @@ import argparse
 import base64
 import hashlib
 import re
-import subprocess
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
@@ -101,6 +100,14 @@ def pins(text: str) -> dict[str, str]:
     }
 
 
+def needs(distribution: Distribution, extras: Iterable[str] = ()) -> Iterator[Requirement]:
+    """Yield what a distribution needs here, itself and for its ``extras``."""
+    for requirement in map(Requirement, distribution.requires or ()):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({'extra': each}) for each in ('', *extras)):
+            yield requirement
+
+
 def closure(
     installed: Mapping[str, Distribution], name: str, extras: Iterable[str] = ()
 ) -> set[str]:
@@ -114,12 +121,9 @@ def closure(
             continue
         seen.add(item)
         needed.add(name)
-        for text in installed[name].requires or ():
-            requirement = Requirement(text)
-            marker = requirement.marker
-            if marker is None or any(marker.evaluate({'extra': each}) for each in ('', *extras)):
-                child = canonicalize_name(requirement.name)
-                waiting.append((child, frozenset(requirement.extras)))
+        for requirement in needs(installed[name], extras):
+            child = canonicalize_name(requirement.name)
+            waiting.append((child, frozenset(requirement.extras)))
     return needed
 
 
@@ -209,16 +213,16 @@ def findings_of_licences(distribution: Distribution) -> list[str]:
     return [f'{distribution.name}: licence {name!r}' for name in stated if name not in LICENCES]
 
 
-def findings_of_dependencies(needed: set[str]) -> list[str]:
-    """Return what pip says of dependencies that are missing or contradict each other."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'pip', 'check', '--disable-pip-version-check'],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines() if done.returncode else []
-    return [line for line in lines if canonicalize_name(line.split()[0]) in needed]
+def findings_of_dependencies(installed: Mapping[str, Distribution], needed: set[str]) -> list[str]:
+    """Return the dependencies that are missing or of a version that another one excludes."""
+    found = []
+    for name in sorted(needed):
+        for requirement in needs(installed[name]):
+            there = installed.get(canonicalize_name(requirement.name))
+            version = there.version if there else 'nothing'
+            if not there or not requirement.specifier.contains(version, prereleases=True):
+                found.append(f'{name}: needs {requirement}, {version} is installed')
+    return found
 
 
 def audit(lock: str, extras: Iterable[str]) -> list[str]:
@@ -237,7 +241,7 @@ def audit(lock: str, extras: Iterable[str]) -> list[str]:
     for name in sorted(needed - {PROJECT}):
         found += findings_of_files(installed[name])
         found += findings_of_licences(installed[name])
-    return found + findings_of_dependencies(needed)
+    return found + findings_of_dependencies(installed, needed)
 
 
 def main() -> int:

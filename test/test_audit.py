@@ -143,6 +143,16 @@ def test_what_differs_from_the_lock_is_found(tmp_path):
     ]
 
 
+def test_dependencies_that_are_missing_or_contradict_each_other_are_found(tmp_path):
+    install(tmp_path, 'first', needs=['second<2', 'third', 'fourth; extra == "more"'])
+    install(tmp_path, 'second', '2.0')
+    there = installed(tmp_path)
+    assert AUDIT.findings_of_dependencies(there, {'first', 'second'}) == [
+        'first: needs second<2, 2.0 is installed',
+        'first: needs third, nothing is installed',
+    ]
+
+
 def test_a_package_that_nobody_asked_for_is_found(tmp_path, monkeypatch):
     install(tmp_path, 'first')
     install(tmp_path, 'stranger')
