@@ -20,11 +20,11 @@ from seg_uncertainty_ros.recordings.bag_writer import BagWriter
 ROOT = Path(__file__).parents[1]
 MODULES = sorted([*(ROOT / 'seg_uncertainty_ros').rglob('*.py'), *(ROOT / 'launch').glob('*.py')])
 # Loaders of objects; multiprocessing pickles what it passes on.
-EXECUTING = set('cloudpickle code dill joblib marshal multiprocessing pickle shelve'.split())
-NETWORK = set(
-    'aiohttp asyncio ftplib http httpx requests smtplib socket socketserver ssl telnetlib urllib '
-    'urllib3 webbrowser websockets xmlrpc zmq'.split()
-)
+EXECUTING = {'cloudpickle', 'code', 'dill', 'joblib', 'marshal', 'multiprocessing', 'pickle'}
+EXECUTING |= {'shelve'}
+NETWORK = {'aiohttp', 'asyncio', 'ftplib', 'http', 'httpx', 'requests', 'smtplib', 'socket'}
+NETWORK |= {'socketserver', 'ssl', 'telnetlib', 'urllib', 'urllib3', 'webbrowser', 'websockets'}
+NETWORK |= {'xmlrpc', 'zmq'}
 CALLS = {'__import__', 'compile', 'eval', 'exec', 'os.popen', 'os.system'}
 CALLS |= {'subprocess.getoutput', 'subprocess.getstatusoutput'}
 
