@@ -34,7 +34,6 @@ from seg_uncertainty_ros.monitor.events import FrameId
 from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
-from seg_uncertainty_ros.nodes.diagnostics import Recent
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.journal import Journal
 from seg_uncertainty_ros.nodes.journal import file_stem
@@ -153,7 +152,6 @@ class RecorderNode(ManagedNode):
         self._counts = Counter(dict.fromkeys(('taken', 'refused', 'failed', 'dropped'), 0))
         self._problem = self._last = ''
         self._complaints = Complaints(self.get_logger().error)
-        self._rejections = Recent()
         self._mismatches = QosMismatches(self, self.get_logger().error)
         self._journal = Journal(self)
         self.diagnostics = Diagnostics(
@@ -268,7 +266,6 @@ class RecorderNode(ManagedNode):
             alarm = Alarm.of(deserialize_message(message.data, String).data)
         except (StateError, RuntimeError) as error:  # RuntimeError: bytes that are no message
             self._complaints.add(one_line(error))
-            self._rejections.add(one_line(error), time.monotonic())
             return
         known, self._known = self._known, frozenset(alarm.warnings)
         if known is None:  # what was raised before this node came has no frames here
@@ -352,8 +349,7 @@ class RecorderNode(ManagedNode):
             'rejected_states': self._complaints.count,
             'last_rejection': self._complaints.last or 'none',
         }
-        errors = [*self._mismatches.lines(), *self._rejections.texts(time.monotonic())]
-        if errors:
+        if errors := [*self._mismatches.lines(), *self._complaints.recent()]:
             return Status(diagnostics.ERROR, '; '.join(errors), values)
         warnings = [
             f'nobody publishes {each.topic_name}'

@@ -298,7 +298,7 @@ class Room:
     def __init__(self, directory: Path, stem: str, max_bytes: int) -> None:
         """Look what there is; raises ``OSError``."""
         found = numbered(directory, stem, r'[\w.-]+')
-        paths = [(number, path) for number, path in found if _is_folder(path)]
+        paths = [each for each in found if each[1].is_dir() and not each[1].is_symlink()]
         self._start = f'{stem}.{paths[-1][0] + 1 if paths else 1:06d}'
         self._directory = directory
         self._others = deque((path, _bytes_of(path)) for _, path in paths)
@@ -328,10 +328,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _bytes_of(folder: Path) -> int:
