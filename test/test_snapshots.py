@@ -197,6 +197,12 @@ def test_a_snapshot_is_no_larger_than_the_disk_may_hold(tmp_path):
     assert (snapshot.problem, snapshot.dropped) == ('', 11)
     assert len(list(open_source(str(snapshot.path), topic='/image'))) == 5
     assert taker.snapshots.close()
+    for limit in ('disk_bytes', 'memory_bytes'):
+        taker = Taker(tmp_path / limit, **{limit: image(0).size - 1})
+        taker.drive(1)
+        taker.take()
+        taker.drive(6)
+        assert taker.result().problem == 'no message had room'
 
 
 def test_memory_is_bounded_while_the_disk_is_slow(tmp_path, monkeypatch):

@@ -207,9 +207,9 @@ class Snapshots:
             self._backlog.add(message)
         snapshot = Snapshot(self._directory / label, now_ns, now_ns, now_ns)
         arguments = (snapshot, self._backlog, done)
-        self._thread = Thread(target=self._write, args=arguments, name='snapshot', daemon=True)
-        self._thread.start()
-        self._open = True
+        thread = Thread(target=self._write, args=arguments, name='snapshot', daemon=True)
+        thread.start()
+        self._thread, self._open = thread, True
         return ''
 
     def close(self, timeout_s: float = 5.0) -> bool:
@@ -246,6 +246,8 @@ class Snapshots:
                         snapshot.dropped += 1
             if snapshot.messages:
                 _sync(snapshot.path)
+            elif snapshot.dropped or backlog.refused:
+                snapshot.problem = 'no message had room'
             else:
                 snapshot.problem = 'no messages came'
         except Exception as error:  # whatever it is, it concerns this one only
