@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def tables():
         yield [cell.strip('| ') for cell in header], rows
 
 
+@cache
 def names_in(path):
     """Return the names of the tests that pytest finds in a file."""
     tree = ast.parse(path.read_text(encoding='utf-8'))

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -133,3 +134,10 @@ def test_process_says_what_it_takes(graph):
     assert int(values['descriptors']) > 3
     assert values['transport_profile'].endswith('fastdds.xml')
     assert status.hardware_id == '/image'
+
+
+def test_what_is_missing_without_vision_msgs_is_said(graph):
+    graph.node(SegmentationNode, autostart=False)
+    _, values = graph.status('segmentation: outputs')
+    said = 'published' if find_spec('vision_msgs') else 'vision_msgs is not installed'
+    assert values['label_info'] == said
