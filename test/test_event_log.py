@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -14,6 +15,8 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import pytest
@@ -307,6 +310,24 @@ def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
     read = read_events(tmp_path)
     assert [each['message'] for each in read.events] == ['0', '1', 'after']
     assert read.torn == ['front.monitor.000001.jsonl:3']
+
+
+def test_a_warning_is_on_the_disk_before_the_next_line(tmp_path, monkeypatch):
+    fsync, lines = os.fsync, []
+
+    def watched(descriptor):
+        fsync(descriptor)
+        if S_ISREG(os.fstat(descriptor).st_mode):
+            lines.append(len(Path(f'/proc/self/fd/{descriptor}').read_bytes().splitlines()))
+
+    monkeypatch.setattr(os, 'fsync', watched)
+    log = open_log(tmp_path)
+    for kind in ('time_jumped', 'begin', 'time_jumped', 'lost', 'time_jumped'):
+        log.write(event(kind=kind))
+    until(lambda: log.health.written == 5)
+    assert lines == [2, 4]
+    log.close()
+    assert lines == [2, 4, 5]
 
 
 WRITE_FOR_EVER = """

@@ -40,7 +40,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--until', type=wall_ns, help='likewise')
     parser.add_argument('--json', action='store_true', help='print whole events, one a line')
     parser.add_argument(
-        '--check', action='store_true', help='fail where a line is missing or no valid event'
+        '--check',
+        action='store_true',
+        help='fail where a line is no valid event, or missing; the oldest rotate away',
     )
 
 
