@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import cycle
 from itertools import islice
@@ -26,6 +27,7 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_msgs.msg import String
+from test_nodes_lifecycle import WALK
 from test_nodes_monitor import QUIET
 from test_nodes_monitor import Camera
 from test_nodes_monitor import time_of
@@ -367,6 +369,20 @@ def test_a_recorder_whose_disk_refuses_says_so_before_and_after_a_warning(graph,
     assert (failed['details']['warnings'], failed['details']['bag']) == (['latency'], None)
     assert taken['details']['warnings'] == ['ood_area']
     assert (folder / taken['details']['bag'] / 'metadata.yaml').exists()
+
+
+def test_a_recorder_walks_every_transition_and_leaves_nothing(graph, tmp_path):
+    node = graph.node(RecorderNode, directory=str(tmp_path), autostart=False)
+    threads, topics = threading.active_count(), len(list(node.subscriptions))
+    for label, state in WALK:
+        assert graph.transition('recorder', label)
+        assert graph.state('recorder') == state
+    assert (threading.active_count(), len(list(node.subscriptions))) == (threads, topics)
+    read = read_events(tmp_path)
+    assert ([event['kind'] for event in read.events], read.faults) == (
+        ['started', 'stopped'] * 3,
+        [],
+    )
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"warnings": [3]}', '[' * 100_000])
