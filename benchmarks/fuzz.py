@@ -15,17 +15,14 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
-import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
-from reporting import machine
-from reporting import table
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +36,8 @@ MAX_INPUT_BYTES = 2**16
 HANG_S = 60
 """Until libFuzzer ends a process; a second of processor time is a finding before."""
 BATCH = 10_000
+COUNTS = 'counts.jsonl'
+BROKEN = 2
 BEGIN, END = '<!-- counts -->', '<!-- end of counts -->'
 
 
@@ -52,7 +51,8 @@ class Run:
         self._check, self._error = check, FindingError
         self.name, self.runs = name, runs
         self.counts = Counter()
-        self._findings = out / 'findings' / name
+        self.folder = out / 'findings' / name
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._known = {}
         self._start = time.process_time()
         self._bar = tqdm(total=runs, desc=name, unit='case', mininterval=2.0, dynamic_ncols=False)
@@ -69,8 +69,8 @@ class Run:
         self._bar.update()
 
     @property
-    def done(self):
-        return self.counts['cases'] >= self.runs
+    def left(self):
+        return max(0, self.runs - self.counts['cases'])
 
     def _keep(self, data, message):
         """Keep the shortest input of each message, whatever numbers are in it."""
@@ -78,13 +78,12 @@ class Run:
         if len(data) >= self._known.get(kind, 1 << 30):
             return
         if kind not in self._known:
-            tqdm.write(f'finding: {message}', file=sys.stderr)
+            tqdm.write(f'finding: {self.name}: {message}', file=sys.stderr)
             self.counts['findings'] += 1
         self._known[kind] = len(data)
-        self._findings.mkdir(parents=True, exist_ok=True)
         stem = hashlib.sha256(kind.encode()).hexdigest()[:12]
-        (self._findings / stem).write_bytes(data)
-        (self._findings / f'{stem}.txt').write_text(message + '\n', 'utf-8', 'backslashreplace')
+        (self.folder / stem).write_bytes(data)
+        (self.folder / f'{stem}.txt').write_text(message + '\n', 'utf-8', 'backslashreplace')
 
     def record(self):
         self._bar.close()
@@ -98,88 +97,105 @@ def limit_memory():
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def fuzz(options):
-    """Run one target in this process; write its counts."""
-    name, engine = options.target[0], options.engine
-    if engine == 'atheris':
-        import atheris
+def run_all(options):
+    """Run each target in a process of its own: a crash of a library is a finding too.
 
-        context = atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False)
-    else:
-        context = nullcontext()
-    with context:
+    Return the exit status, 1 where something was found.
+    """
+    # What was imported before is not instrumented: NumPy was not, zipfile was, by others.
+    sys.modules.pop('zipfile', None)
+    with instrumented(options.engine):
+        from fuzz_seeds import folder
         from fuzz_targets import TARGETS
-        from fuzz_targets import prepare
-        from fuzz_targets import scratch
 
+    unknown = set(options.target or ()) - set(TARGETS)
+    if unknown:
+        raise SystemExit(f'{", ".join(unknown)}: none of {", ".join(TARGETS)}')
+    folder('inputs')  # this process removes it, however the others end
+    failed = 0
+    for name in options.target or TARGETS:
+        child = os.fork()
+        if not child:
+            try:
+                fuzz(name, options)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(BROKEN)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            failed = 1
+            print(f'{name}: ended with {status}, see {options.out}/findings/{name}')
+        if status not in (0, 1, BROKEN):  # a crash or a hang, in a process that could not count
+            note(options, {'target': name, 'status': status, 'cases': 1, 'findings': 1})
+    return failed
+
+
+def instrumented(engine):
+    if engine != 'atheris':
+        return nullcontext()
+    import atheris
+
+    return atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False)
+
+
+def note(options, counts):
+    with (options.out / COUNTS).open('a', encoding='utf-8') as file:
+        file.write(json.dumps({'engine': options.engine, 'seed': options.seed, **counts}) + '\n')
+
+
+def fuzz(name, options):
+    """Run one target and end this process: status 1 where something was found."""
+    from fuzz_strategies import draw_each
+    from fuzz_targets import TARGETS
+    from fuzz_targets import prepare
+
+    with instrumented(options.engine):
         prepare(name)
+    target = TARGETS[name]
     limit_memory()
     run = Run(name, options.runs, options.out)
 
-    def finish():
-        line = json.dumps({'engine': engine, 'seed': options.seed, **run.record()})
-        with (options.out / 'counts.jsonl').open('a', encoding='utf-8') as file:
-            file.write(line + '\n')
-
     def end(*_):
-        finish()
-        shutil.rmtree(scratch(), ignore_errors=True)
-        os._exit(0)  # libFuzzer's own way out waits for threads of others
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    if engine == 'hypothesis':
-        by_hypothesis(run, TARGETS[name], options.seed)
-        finish()
-        return
+        note(options, run.record())
+        os._exit(bool(run.counts['findings']))  # libFuzzer's own way out waits for threads
 
     def feed(data):
-        if run.done:
+        if not run.left:
             end()
         run.feed(data)
 
-    atheris.Setup(arguments(name, TARGETS[name], options), feed)
-    atheris.Fuzz()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    if options.engine == 'atheris':
+        import atheris
 
-
-def by_hypothesis(run, target, seed):
-    from fuzz_strategies import inputs
-    from hypothesis import HealthCheck
-    from hypothesis import Phase
-    from hypothesis import given
-    from hypothesis import seed as seeded
-    from hypothesis import settings
-
-    while not run.done:
-        examples = min(BATCH, run.runs - run.counts['cases'])
-
-        @seeded(seed + run.counts['cases'])
-        @settings(
-            max_examples=examples,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(inputs(target))
-        def feed(data):
-            run.feed(data)
-
-        feed()
+        atheris.Setup(arguments(name, target, options), feed)
+        atheris.Fuzz()
+    else:
+        last = run.folder / 'last'  # a crash leaves it
+        while run.left:
+            draw_each(
+                target,
+                lambda data: (last.write_bytes(data), run.feed(data)),
+                min(BATCH, run.left),
+                options.seed + run.counts['cases'],
+            )
+        last.unlink(missing_ok=True)
+        end()
 
 
 def arguments(name, target, options):
     """Return libFuzzer's: valid inputs and known findings to start from, words, limits."""
+    from fuzz_strategies import tokens
+
     corpus = options.out / 'corpus' / name
     corpus.mkdir(parents=True, exist_ok=True)
     known = [path.read_bytes() for path in (ROOT / 'test' / 'corpus' / name).glob('*')]
-    for data in (*target.seeds(), *known):
+    for data in (*target.seeds, *known):
         (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     words = options.out / f'{name}.dict'
-    tokens = [token for token in target.tokens if 0 < len(token) < 64]
-    words.write_text(''.join(f'"{escaped(token)}"\n' for token in tokens))
-    findings = options.out / 'findings' / name
-    findings.mkdir(parents=True, exist_ok=True)
+    words.write_text(''.join(f'"{escaped(word)}"\n' for word in tokens(target) if len(word) < 64))
     return [
         sys.argv[0],
         f'-max_len={MAX_INPUT_BYTES}',
@@ -190,8 +206,8 @@ def arguments(name, target, options):
         '-handle_term=0',
         '-handle_int=0',
         f'-seed={options.seed + 1}',
-        f'-artifact_prefix={findings}/crash-',
-        *([f'-dict={words}'] if tokens else []),
+        f'-artifact_prefix={options.out}/findings/{name}/crash-',
+        f'-dict={words}',
         str(corpus),
     ]
 
@@ -201,9 +217,12 @@ def escaped(token):
 
 
 def report(out):
-    """Return the counts of all runs so far as a table."""
+    """Return the machine, and the counts of all runs so far as a table."""
+    from reporting import machine  # not above: it imports NumPy, before it is instrumented
+    from reporting import table
+
     sums = {}
-    file = out / 'counts.jsonl'
+    file = out / COUNTS
     for line in file.read_text('utf-8').splitlines() if file.exists() else ():
         content = json.loads(line)
         counts = sums.setdefault(content['target'], Counter())
@@ -226,7 +245,7 @@ def report(out):
         ]
         for name, counts in [*sorted(sums.items()), ('**all**', total)]
     ]
-    return table(header, rows)
+    return f'{machine()}\n\n{table(header, rows)}'
 
 
 def main():
@@ -238,40 +257,15 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--report', action='store_true', help='only print the counts so far')
     parser.add_argument('--page', type=Path, help='write the counts into this page')
-    parser.add_argument('--child', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.child:
-        fuzz(options)
-        return 0
-    failed = 0
-    if not options.report:
-        failed = run_all(options)
-    text = f'{machine()}\n\n{report(options.out)}'
+    failed = 0 if options.report else run_all(options)
+    text = report(options.out)
     print(text)
     if options.page:
         page = options.page.read_text('utf-8')
         before, after = page.split(BEGIN)[0], page.split(END)[1]
         options.page.write_text(f'{before}{BEGIN}\n{text}\n{END}{after}', 'utf-8')
-    return failed
-
-
-def run_all(options):
-    """Run each target in a process of its own: a crash of a library is a finding too."""
-    from fuzz_targets import TARGETS
-
-    unknown = set(options.target or ()) - set(TARGETS)
-    if unknown:
-        raise SystemExit(f'{", ".join(unknown)}: none of {", ".join(TARGETS)}')
-    failed = 0
-    for name in options.target or TARGETS:
-        command = [sys.executable, __file__, '--child', '--target', name]
-        command += ['--runs', str(options.runs), '--engine', options.engine]
-        command += ['--out', str(options.out), '--seed', str(options.seed)]
-        ended = subprocess.run(command, check=False)
-        if ended.returncode:
-            print(f'{name}: ended with {ended.returncode}, see {options.out}/findings/{name}')
-            failed = 1
     return failed
 
 

@@ -10,41 +10,49 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from functools import cache
-from typing import TYPE_CHECKING
-from typing import Any
 
 import yaml
+from hypothesis import HealthCheck
+from hypothesis import Phase
+from hypothesis import given
+from hypothesis import seed as seeded
+from hypothesis import settings
 from hypothesis import strategies as st
-
-if TYPE_CHECKING:
-    from fuzz_targets import Target
 
 # Sizes that a header may state, in each width and byte order.
 NUMBERS = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000)
 NUMBERS += (0xFFFFFFFF, 2**33, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 WIDTHS = (1, 2, 4, 8)
 CHANGES = 4
-KINDS = ('flip', 'number', 'cut', 'drop', 'double', 'splice', 'token')
+DAMAGES = ('flip', 'number', 'cut', 'drop', 'double', 'splice', 'token')
 
 ODD_TEXT = ('', '\n', '\x00', '\x1b[2J', '\u2028', '\ud800', 'e\u0301' * 40, '\U0001f600', '٣')
 ODD_TEXT += ('x' * 3000,)
-ODD_NUMBERS = (
-    float('nan'),
-    float('inf'),
-    -float('inf'),
-    1e308,
-    -1e308,
-    5e-324,
-    -0.0,
-    2**31,
-    2**63,
-)
+INFINITY = float('inf')
+ODD_NUMBERS = (float('nan'), INFINITY, -INFINITY, 1e308, -1e308, 5e-324, -0.0, 2**31, 2**63)
 ODD_NUMBERS += (2**64, 10**400, -1, 0, 1, 0.5, 32.0, True)
 
+_JSON = (
+    b'NaN', b'-Infinity', b'1e999', b'9' * 400, b'9' * 5000, b'null', b'true', b'[]', b'{}', b'""',
+    b'"\\ud800"', b'[' * 3000, b'0.5', b'-1', b'"a\\nb"', b'\\u0000', b'\xff\xfe',
+)  # fmt: skip
+TOKENS = {
+    'json': _JSON,
+    'lines': (b'\n', *_JSON),
+    'yaml': (
+        b'&a ', b'*a', b'<<: *a', b'!!python/object/apply:os.system', b'!!timestamp 2001-99-99',
+        b'!!binary ', b'? [a]\n: b\n', b'.nan', b'-.inf', b'0x', b'1:99:99', b'~', b'[' * 2000,
+        b'{' * 2000, b'|\n', b'---\n', b'%YAML 9.9\n', b'!!set {a}', b'\t', b'9' * 5000,
+        b'\xef\xbb\xbf', b'2001-12-14', b'!!int x', b'!!float x', b'0b', b'0o9', b'- - - - ',
+        b'!!omap', b'\x85',
+    ),
+}  # fmt: skip
+"""What a mutation may put into a document, by its kind."""
 
-def deep(depth: int) -> list[Any]:
+
+def deep(depth):
     """Return a list in a list in a list."""
-    value: list[Any] = []
+    value = []
     for _ in range(depth):
         value = [value]
     return value
@@ -63,15 +71,17 @@ values = st.one_of(
 )
 
 
+def tokens(target):
+    """Return what a mutation may put into an input of a target."""
+    return (*target.tokens, *TOKENS.get(target.kind, ()))
+
+
 @st.composite
-def damaged(draw: st.DrawFn, target: Target) -> bytes:
+def damaged(draw, target):
     """Draw a valid input with some bytes changed, cut out, doubled, or of another one."""
-    seeds = target.seeds()
-    data = bytearray(draw(st.sampled_from(seeds)))
+    data = bytearray(draw(st.sampled_from(target.seeds)))
     for _ in range(draw(st.integers(1, CHANGES))):
-        kind = draw(
-            st.sampled_from(('flip', 'number', 'cut', 'drop', 'double', 'splice', 'token'))
-        )
+        kind = draw(st.sampled_from(DAMAGES))
         start = draw(st.integers(0, len(data)))
         length = draw(st.integers(1, 64))
         if kind == 'flip' and start < len(data):
@@ -87,64 +97,79 @@ def damaged(draw: st.DrawFn, target: Target) -> bytes:
         elif kind == 'double':
             data[start:start] = data[start : start + length]
         elif kind == 'splice':
-            other = draw(st.sampled_from(seeds))
+            other = draw(st.sampled_from(target.seeds))
             data[start:] = other[draw(st.integers(0, len(other))) :]
         elif kind == 'token':
-            token = draw(st.sampled_from((*target.tokens, bytes(length), b'\xff' * length)))
+            token = draw(st.sampled_from((*tokens(target), bytes(length), b'\xff' * length)))
             overwritten = draw(st.sampled_from((0, len(token))))
             data[start : start + overwritten] = token
     return bytes(data)
 
 
 @st.composite
-def nonsense(draw: st.DrawFn, target: Target) -> bytes:
+def nonsense(draw, target):
     """Draw a valid document, JSON or YAML, with values that are odd or of other types."""
-    seed = draw(st.sampled_from(target.seeds()))
-    document = deepcopy(_parsed(seed.splitlines()[0] if target.kind == 'lines' else seed))
+    document = deepcopy(_parsed(draw(st.sampled_from(target.seeds)), target.kind))
     places = list(_places(document))
     for _ in range(draw(st.integers(1, CHANGES))):
         holder, key = draw(st.sampled_from(places))
-        if isinstance(holder, dict) and key not in holder:
+        if (key not in holder) if isinstance(holder, dict) else key >= len(holder):
             continue  # an earlier change
         action = draw(st.sampled_from(('replace', 'replace', 'replace', 'delete', 'add')))
         if action == 'replace':
-            holder[key] = draw(values)
+            odd = ODD_NUMBERS if isinstance(holder[key], int | float) else ODD_TEXT
+            alike = isinstance(holder[key], int | float | str) and draw(st.booleans())
+            holder[key] = draw(st.sampled_from(odd) if alike else values)
+        elif action == 'delete':
+            del holder[key]
         elif isinstance(holder, dict):
-            if action == 'delete':
-                del holder[key]
-            else:
-                holder[draw(st.sampled_from(ODD_TEXT))] = draw(values)
-        elif action == 'add':
+            holder[draw(st.sampled_from(ODD_TEXT))] = draw(values)
+        else:
             holder += [draw(values)] * draw(st.sampled_from((1, 50)))
-    return json.dumps(document).encode()
+    lines = document if target.kind == 'lines' else [document]
+    return '\n'.join(map(json.dumps, lines)).encode()
 
 
 @cache
-def _parsed(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return yaml.safe_load(text)
+def _parsed(text, kind):
+    if kind == 'lines':
+        return [json.loads(line) for line in text.splitlines()]
+    return json.loads(text) if kind == 'json' else yaml.safe_load(text)
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Return every container of a document with each of its keys."""
-    found, open_ones = [], [value]
+def _places(value):
+    """Yield every container of a document with each of its keys."""
+    open_ones = [value]
     while open_ones:
         holder = open_ones.pop()
-        keys = holder.keys() if isinstance(holder, dict) else range(len(holder))
-        for key in keys:
-            found.append((holder, key))
+        for key in holder if isinstance(holder, dict) else range(len(holder)):
+            yield holder, key
             if isinstance(holder[key], dict | list):
                 open_ones.append(holder[key])
-    return found
 
 
-def inputs(target: Target) -> st.SearchStrategy[bytes]:
+def inputs(target):
     """Return what a target is fed with."""
     choices = [damaged(target), damaged(target), st.binary(max_size=300)]
-    if target.kind in ('document', 'lines'):
+    if target.kind in TOKENS:
         choices += [nonsense(target), nonsense(target)]
     if target.kind != 'bytes':
-        choices.append(st.text(max_size=100).map(lambda text: text.encode()))
+        choices.append(st.text(max_size=100).map(str.encode))
     return st.one_of(choices)
+
+
+def draw_each(target, feed, examples, seed=None):
+    """Call ``feed`` with so many inputs of a target, always the same where a seed is given."""
+
+    @settings(
+        max_examples=examples,
+        phases=[Phase.generate],  # a slow input takes for ever to shrink
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(inputs(target))
+    def run(data):
+        feed(data)
+
+    (run if seed is None else seeded(seed)(run))()
