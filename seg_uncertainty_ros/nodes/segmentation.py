@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
     from rclpy.publisher import Publisher
-    from std_msgs.msg import Header
 
     from seg_uncertainty_ros.frames import Frame
     from seg_uncertainty_ros.pipeline import Result
@@ -109,8 +110,26 @@ PARAMETERS = (
     ),
 )
 
-# Outputs that a result may lack, under the names of its fields.
-OPTIONAL = ('dispersion', 'image_statistics')
+# What an image topic shows of a frame, its result and the palette; None: the result lacks it.
+CONTENTS: Mapping[str, Callable[[Frame, Result, NDArray[np.uint8]], Any]] = {
+    'mask': lambda _frame, result, _palette: result.mask,
+    'confidence': lambda _frame, result, _palette: result.confidence,
+    'anomaly': lambda _frame, result, _palette: (
+        result.anomaly if result.exact_anomaly is None else result.exact_anomaly
+    ),
+    'embedding': lambda _frame, result, _palette: result.embedding,
+    'dispersion': lambda _frame, result, _palette: result.dispersion,
+    'image_statistics': lambda _frame, result, _palette: result.image_statistics,
+    'overlay': lambda frame, result, palette: overlay(
+        frame.image, result.mask, result.anomaly, palette
+    ),
+    'color_mask': lambda _frame, result, palette: color_mask(result.mask, palette),
+}
+# How it becomes an image, where it is none.
+ROWS = {
+    'embedding': conversions.embedding_message,
+    'image_statistics': conversions.image_statistics_message,
+}
 
 # A reliable subscriber that has acknowledged nothing for this long hangs (s).
 HANGS_S = 0.5
@@ -122,14 +141,6 @@ class Arrival:
 
     message: Image | CompressedImage
     moment: float
-
-
-@dataclass(frozen=True)
-class Output:
-    """An image topic: its publisher and how its message is made when somebody listens."""
-
-    publisher: Publisher
-    make: Callable[[Frame, Result, Header], Any]
 
 
 class SegmentationNode(ManagedNode):
@@ -148,20 +159,8 @@ class SegmentationNode(ManagedNode):
         self._camera = CameraWatch(self, self._mismatches)
         self._topic = ''
         self._worker: NewestWins[Arrival] = NewestWins(self._work, self._runtimes.turns)
-        self._outputs = {
-            name: Output(self._plane_publisher(name), make)
-            for name, make in (
-                ('mask', self._make_mask),
-                ('confidence', self._make_confidence),
-                ('anomaly', self._make_anomaly),
-                ('embedding', self._make_embedding),
-                ('dispersion', self._make_dispersion),
-                ('image_statistics', self._make_image_statistics),
-                ('overlay', self._make_overlay),
-                ('color_mask', self._make_color_mask),
-            )
-        }
-        self._camera_info_publisher = self._plane_publisher('camera_info', CameraInfo)
+        self._outputs = {name: self._create_output(name, Image) for name in CONTENTS}
+        self._outputs['camera_info'] = self._create_output('camera_info', CameraInfo)
         self._label_publisher = self._create_label_publisher()
         self._rejections = Complaints(self.get_logger().error)
         self._published: Counter[str] = Counter()
@@ -313,17 +312,14 @@ class SegmentationNode(ManagedNode):
         info = self._camera.frame(frame, kind)
         exact = self.parameters['anomaly_encoding'] == '32FC1'
         result = self._pipeline.process(frame, exact_anomaly=exact)
-        for name, output in self._outputs.items():
-            if name in OPTIONAL and getattr(result, name) is None:
-                continue
-            if output.publisher.get_subscription_count():
-                output.publisher.publish(output.make(frame, result, message.header))
-                self._published[name] += 1
-        if info is not None and self._camera_info_publisher.get_subscription_count():
-            self._camera_info_publisher.publish(
-                conversions.scaled_camera_info(info, message.header, *result.mask.shape)
-            )
-            self._published['camera_info'] += 1
+        for name, content in CONTENTS.items():
+            value = content(frame, result, self._palette) if self._is_wanted(name) else None
+            if value is not None:
+                make = ROWS.get(name, conversions.image_message)
+                self._publish(name, make(value, message.header))
+        if info is not None and self._is_wanted('camera_info'):
+            scaled = conversions.scaled_camera_info(info, message.header, *result.mask.shape)
+            self._publish('camera_info', scaled)
         now = time.monotonic()
         self._rate.add(now)
         self._processing.add(now - arrival.moment)
@@ -337,7 +333,7 @@ class SegmentationNode(ManagedNode):
 
     # Output
 
-    def _plane_publisher(self, name: str, kind: type = Image) -> Publisher:
+    def _create_output(self, name: str, kind: type) -> Publisher:
         # Reliable with depth 1 serves reliable and best-effort subscribers, and nothing queues.
         return self.create_lifecycle_publisher(
             kind,
@@ -347,32 +343,12 @@ class SegmentationNode(ManagedNode):
             event_callbacks=self._mismatches.publisher_events(f'~/{name}'),
         )
 
-    def _make_mask(self, _frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.image_message(result.mask, header)
+    def _is_wanted(self, name: str) -> bool:
+        return self._outputs[name].get_subscription_count() > 0
 
-    def _make_confidence(self, _frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.image_message(result.confidence, header)
-
-    def _make_anomaly(self, _frame: Frame, result: Result, header: Header) -> Image:
-        exact = result.exact_anomaly
-        return conversions.image_message(result.anomaly if exact is None else exact, header)
-
-    def _make_embedding(self, _frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.embedding_message(result.embedding, header)
-
-    def _make_dispersion(self, _frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.image_message(result.dispersion, header)
-
-    def _make_image_statistics(self, _frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.image_statistics_message(result.image_statistics, header)
-
-    def _make_overlay(self, frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.image_message(
-            overlay(frame.image, result.mask, result.anomaly, self._palette), header
-        )
-
-    def _make_color_mask(self, _frame: Frame, result: Result, header: Header) -> Image:
-        return conversions.image_message(color_mask(result.mask, self._palette), header)
+    def _publish(self, name: str, message: Image | CameraInfo) -> None:
+        self._outputs[name].publish(message)
+        self._published[name] += 1
 
     def _create_label_publisher(self) -> Publisher | None:
         if LabelInfo is None:
@@ -399,8 +375,7 @@ class SegmentationNode(ManagedNode):
     # Diagnostics
 
     def _input_status(self) -> Status:
-        wanted = bool(self._camera_info_publisher.get_subscription_count())
-        return self._camera.status(self.state, info_is_wanted=wanted)
+        return self._camera.status(self.state, info_is_wanted=self._is_wanted('camera_info'))
 
     def _frames_status(self) -> Status:
         now = time.monotonic()
@@ -437,8 +412,7 @@ class SegmentationNode(ManagedNode):
         return Status(diagnostics.OK, message, values)
 
     def _outputs_status(self) -> Status:
-        publishers = {name: output.publisher for name, output in self._outputs.items()}
-        publishers['camera_info'] = self._camera_info_publisher
+        publishers = self._outputs
         values = {f'published_{name}': self._published[name] for name in publishers}
         values['label_info'] = 'published' if LabelInfo else 'vision_msgs is not installed'
         mismatches = self._mismatches.lines({each.topic_name for each in publishers.values()})
@@ -448,7 +422,7 @@ class SegmentationNode(ManagedNode):
         if hanging:
             names = ', '.join(f'~/{name}' for name in hanging)
             return Status(diagnostics.WARN, f'a subscriber does not take {names}', values)
-        subscribed = [name for name, each in publishers.items() if each.get_subscription_count()]
+        subscribed = filter(self._is_wanted, publishers)
         return Status(diagnostics.OK, f'subscribed: {", ".join(subscribed) or "none"}', values)
 
     def _hangs(self, name: str, publisher: Publisher) -> bool:
