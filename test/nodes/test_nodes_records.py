@@ -14,7 +14,6 @@ import threading
 import time
 from itertools import cycle
 from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -133,7 +132,7 @@ def test_contradicting_limits_are_refused(graph, error_lines, bundle_path):
     graph.node(
         MonitorNode,
         bundle=str(bundle_path),
-        event_log__directory=str(Path('/nowhere')),
+        event_log__directory='/nowhere',
         event_log__file_mib=8,
         event_log__total_mib=9,
     )
