@@ -23,6 +23,8 @@ from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from math import inf
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -34,8 +36,10 @@ from fuzz_strategies import TOKENS
 from seg_uncertainty_ros.bundle import Bundle
 from seg_uncertainty_ros.classes import CAMVID
 from seg_uncertainty_ros.encodings import LAYOUTS
+from seg_uncertainty_ros.encodings import PNG
+from seg_uncertainty_ros.encodings import _png_chunks
 from seg_uncertainty_ros.encodings import decode_compressed
-from seg_uncertainty_ros.encodings import decode_image
+from seg_uncertainty_ros.encodings import decode_message
 from seg_uncertainty_ros.errors import SegUncertaintyError
 from seg_uncertainty_ros.frames import Frame
 from seg_uncertainty_ros.monitor.events import Event
@@ -106,10 +110,10 @@ def prepare(name):
         TARGETS[name].run(seed)
 
 
-def check_line(text):
+def check_line(text, longest=MESSAGE_LIMIT):
     """See that a message is one line that can be printed, and no page."""
     problem = ''
-    if len(text) > MESSAGE_LIMIT:
+    if len(text) > longest:
         problem = f'{len(text)} characters'
     elif len(text.splitlines()) > 1:
         problem = 'several lines'
@@ -170,23 +174,25 @@ def text(data):
 # Images
 
 
-def image(data):
-    """Fields of a sensor_msgs/Image."""
-    (height, width, step, big, index), body = fields(seeds.RAW, data)
-    names = [*LAYOUTS, '', 'rgb16', 'bayer_rggb16', '\ud800', 'x' * 5000]
-    pixels = decode_image(
-        body,
-        height=height,
-        width=width,
-        encoding=names[index % len(names)],
-        step=step,
-        is_bigendian=big,
-    )
-    assert pixels.shape == (height, width, 3)
-    assert pixels.dtype == np.uint8
-
-
+NAMES = (*LAYOUTS, '', 'rgb16', 'bayer_rggb16', '\ud800', 'x' * 5000)
 PLANES = ('mono8', '8UC1', '32FC1', '32FC3', 'bgr8', '16UC1', '64FC1')
+
+
+def raw(data, encodings, kind=SimpleNamespace):
+    """Return an image message with such fields."""
+    (height, width, step, big, index), body = fields(seeds.RAW, data)
+    encoding, pixels = encodings[index % len(encodings)], array('B', body)
+    return kind(
+        height=height, width=width, encoding=encoding, is_bigendian=big, step=step, data=pixels
+    )
+
+
+def image(data):
+    """sensor_msgs/Image of a camera."""
+    message = raw(data, NAMES)
+    pixels = decode_message(message)
+    assert pixels.shape == (message.height, message.width, 3)
+    assert pixels.dtype == np.uint8
 
 
 def plane(data):
@@ -195,17 +201,8 @@ def plane(data):
 
     from seg_uncertainty_ros.nodes import conversions
 
-    (height, width, step, big, index), body = fields(seeds.RAW, data)
-    message = Image(
-        height=height,
-        width=width,
-        step=step,
-        is_bigendian=big,
-        encoding=PLANES[index % len(PLANES)],
-        data=array('B', body),
-    )
     any_of(
-        message,
+        raw(data, PLANES, Image),
         conversions.frame_from_image,
         conversions.plane_from_image,
         conversions.unit_plane_from_image,
@@ -216,7 +213,6 @@ def plane(data):
 
 
 FORMATS = ('jpeg', 'png', 'rgb8; jpeg compressed rgb8', '\ud800' * 50)
-PNG = b'\x89PNG\r\n\x1a\n'
 
 
 def compressed(data):
@@ -229,16 +225,10 @@ def compressed(data):
 
 def with_checksums(png):
     """Return a PNG file whose chunks have the checksum of what they hold."""
-    parts, position = [png[:8]], 8
-    while position + 12 <= len(png):
-        (length,) = struct.unpack_from('>I', png, position)
-        end = position + 8 + length
-        if end + 4 > len(png):
-            break
-        crc = zlib.crc32(png[position + 4 : end])
-        parts.append(png[position:end] + struct.pack('>I', crc))
-        position = end + 4
-    return b''.join(parts) + png[position:]
+    file = bytearray(png)
+    for _, start, end in _png_chunks(png):
+        file[end - 4 : end] = struct.pack('>I', zlib.crc32(png[start + 4 : end - 4]))
+    return bytes(file)
 
 
 def image_folder(data):
@@ -389,8 +379,10 @@ def faults_of(log):
         (path / f'{name}.000001.jsonl').write_bytes(content)
     found = read_events(path)
     faults = [*found.torn, *found.faults]
-    for line in (*map(row, found.events), *faults):
+    for line in faults:
         check_line(line)
+    for event in found.events:
+        check_line(row(event), longest=inf)
     return faults
 
 
