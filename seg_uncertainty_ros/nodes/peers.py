@@ -28,6 +28,8 @@ ENDED = 'ended'
 # One beat of a second, and what a busy host may add to it.
 SILENT_S = 1.5
 CHECK_S = 0.1
+# Those of the others that come while this process is busy must not drive out ours.
+DEPTH = 100
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Peers:
         if not self._heard:
             return
         # Raw: a vehicle's diagnostics are many, and few of them are ours.
-        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_array, 10, raw=True)
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_array, DEPTH, raw=True)
         node.create_timer(CHECK_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 from ros_graph import until
 from vehicle import slack
 
@@ -141,3 +143,17 @@ def test_what_is_missing_without_vision_msgs_is_said(graph):
     _, values = graph.status('segmentation: outputs')
     said = 'published' if find_spec('vision_msgs') else 'vision_msgs is not installed'
     assert values['label_info'] == said
+
+
+def test_a_neighbour_is_heard_among_the_many_of_a_vehicle(graph):
+    node = graph.node(MonitorNode, autostart=False)
+    publisher = graph.publisher(DiagnosticArray, '/diagnostics', 100)
+
+    def burst():
+        # In the executor's thread: it takes none of them before the last has come.
+        timer.cancel()
+        for name in ('segmentation: node', *(f'other_{index}: node' for index in range(50))):
+            publisher.publish(DiagnosticArray(status=[DiagnosticStatus(name=name)]))
+
+    timer = graph.probe.create_timer(0.01, burst)
+    until(lambda: node.peers.describe()['segmentation'] == 'well', 'the neighbour')
