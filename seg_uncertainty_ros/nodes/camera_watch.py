@@ -15,6 +15,7 @@ from seg_uncertainty_ros.nodes.diagnostics import Rate
 from seg_uncertainty_ros.nodes.diagnostics import Stamps
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.diagnostics import Window
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from rclpy.event_handler import QoSMessageLostInfo
@@ -94,7 +95,7 @@ class CameraWatch:
     def frame(self, frame: Frame, kind: str) -> CameraInfo | None:
         """Take a frame and its encoding, or its format; return the camera info that fits it."""
         height, width = frame.image.shape[:2]
-        look = f'{width}x{height} {kind[:40]} of {frame.frame_id[:80]!r}'
+        look = f'{width}x{height} {shown(kind, 40)} of {frame.frame_id[:80]!r}'
         if self._look and look != self._look:
             self._complaints.add(f'the images changed from {self._look} to {look}')
         self._look = look

@@ -510,6 +510,16 @@ def test_camera_changes(rig, name, record_property):
     check_named_input(rig, inject, words, record_property)
 
 
+def test_format_of_several_lines(packed_rig, record_property):
+    since = time.monotonic()
+    message = packed_rig.camera.good()
+    message.format = 'png\n[FATAL] a line of its own'
+    packed_rig.camera.send(message)
+    words = (r'to 128x96 png\n[FATAL] a line of',)
+    packed_rig.check_named('input', diagnostics.WARN, words, since, record_property)
+    packed_rig.check_recovery()
+
+
 INFOS = {
     'size': ({'width': 640, 'height': 480}, ('640 x 480 pixels, the image has 128 x 96',)),
     'no size': ({'width': 0, 'height': 0}, ('0 x 0 pixels',)),
