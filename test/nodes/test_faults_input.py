@@ -16,7 +16,6 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections import namedtuple
 from threading import Timer
 
 import cv2
@@ -24,7 +23,6 @@ import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
@@ -38,6 +36,7 @@ from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from vehicle import Listener
 from vehicle import slack
 
 from seg_uncertainty_ros.nodes import camera_watch
@@ -55,38 +54,6 @@ PARTS = ('processed', 'dropped', 'rejected', 'in_flight')
 # From the moment at which a fault can be seen until the diagnostics that name it have come, times
 # `slack`.
 NAMED_S = 1.0
-
-Said = namedtuple('Said', 'moment level message values')
-
-
-class Listener:
-    """What the nodes say on ``/diagnostics``, by name, with the moment at which it came."""
-
-    def __init__(self, graph):
-        self.said = {}
-        graph.probe.create_subscription(DiagnosticArray, '/diagnostics', self._on, 50)
-
-    def _on(self, message):
-        now = time.monotonic()
-        for status in message.status:
-            values = {item.key: item.value for item in status.values}
-            said = Said(now, status.level, status.message, values)
-            self.said.setdefault(status.name, []).append(said)
-
-    def last(self, name):
-        return until(lambda: self.said.get(name), f'diagnostics of {name}')[-1]
-
-    def wait(self, name, accept, what, since=0.0):
-        """Return the first that is accepted of what came after ``since``."""
-
-        def find():
-            said = self.said.get(name, ())
-            return next((x for x in said if x.moment >= since and accept(x)), None)
-
-        try:
-            return until(find, f'{name}: {what}')
-        except AssertionError as error:
-            raise AssertionError(f'{error}; {self.said.get(name, [None])[-1]}') from None
 
 
 class Camera:

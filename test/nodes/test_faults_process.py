@@ -36,7 +36,6 @@ from vehicle import STALE
 from vehicle import WARN
 from vehicle import Vehicle
 from vehicle import slack
-from vehicle import values
 
 from seg_uncertainty_ros.nodes.monitor import CLOCK_STILL_S
 from seg_uncertainty_ros.nodes.monitor import TICK_S
@@ -217,7 +216,7 @@ def test_a_bundle_that_changes_on_disk_is_named_and_not_used(vehicle, bundle_pat
         assert vehicle.graph.transition('segmentation', label)
     activated = time.time()
     vehicle.first(
-        'segmentation: frames', lambda status: '9.9.9' in values(status)['bundle'], activated
+        'segmentation: frames', lambda status: '9.9.9' in status.values['bundle'], activated
     )
     begin = time.time()
     assert vehicle.images_between(begin, vehicle.wait_for_mask(begin)) <= 2 * slack()
@@ -248,8 +247,7 @@ def test_a_bundle_that_changes_on_disk_is_named_and_not_used(vehicle, bundle_pat
 def test_hundreds_of_parameters_a_second_good_and_bad(vehicle):
     client = vehicle.graph.probe.create_client(SetParameters, '/monitor/set_parameters')
     assert client.wait_for_service(20.0)
-    _, _, earlier = vehicle.last('monitor: node')
-    refused = int(earlier['refused_requests'])
+    refused = int(vehicle.listener.last('monitor: node').values['refused_requests'])
     before = vehicle.counts(time.time())
     begun = time.time()
     candidates = [
@@ -284,7 +282,7 @@ def test_hundreds_of_parameters_a_second_good_and_bad(vehicle):
     assert named - begun < NAMED_S * slack()
     refused += sum(not good for *_, good in candidates)
     vehicle.first(
-        'monitor: node', lambda status: values(status)['refused_requests'] == str(refused), begun
+        'monitor: node', lambda status: status.values['refused_requests'] == str(refused), begun
     )
     vehicle.wait_until_well(time.time())
     after = vehicle.counts(time.time())
@@ -376,9 +374,9 @@ def test_callbacks_that_fail_are_in_diagnostics_and_the_node_goes_on(vehicle):
         # The first to fail is the fifth tick.
         assert named - back < (5 * TICK_S + NAMED_S) * slack()
     _, status = vehicle.first('monitor: trust', lambda status: status.level == OK, named)
-    assert int(values(status)['judged']) > 0
+    assert int(status.values['judged']) > 0
     _, status = vehicle.first(
-        'monitor: node', lambda status: int(values(status)['failures']) > 5, named
+        'monitor: node', lambda status: int(status.values['failures']) > 5, named
     )
     vehicle.signal('monitor', signal.SIGINT)
     assert vehicle.wait_for_end('monitor') == 0
@@ -441,7 +439,7 @@ def test_steps_of_the_system_clock(vehicle, clock_step):
         # The beat is that of a steady clock, also where no message wakes the node.
         for task in ('segmentation: frames', 'monitor: trust', 'replay: recording'):
             later = vehicle.first(task, lambda status: True, stepped + 2.0)[0]
-            beats = [moment for moment, status in vehicle.statuses if status.name == task]
+            beats = [said.moment for said in vehicle.listener.said[task]]
             beats = [moment for moment in beats if stepped < moment <= later]
             assert max(after - before for before, after in pairwise(beats)) < 1.5 * slack()
         assert abs(vehicle.assessment()['stamp_ns'] * 1e-9 - time.time() - step_s) < 5.0 * slack()
@@ -515,7 +513,7 @@ def test_a_disk_that_fills_up_costs_a_snapshot_and_nobody_else_anything(vehicle,
     begun = time.time()
     vehicle.start('recorder', prefix=prefix, directory=tmp_path, after=0.0)
     task = 'recorder: snapshots'
-    vehicle.first(task, lambda status: float(values(status)['held_mib']) > 1.2, begun)
+    vehicle.first(task, lambda status: float(status.values.get('held_mib', 0)) > 1.2, begun)
     for name, value in (('exit', 0.001), ('enter', 0.01)):
         assert vehicle.graph.set('monitor', f'stale_input.{name}', value).successful
     warned = time.time()

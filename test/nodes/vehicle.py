@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
+from ros_graph import TIMEOUT_S
 from ros_graph import Inbox
 from ros_graph import until
 from sensor_msgs.msg import Image
@@ -39,6 +41,41 @@ QUIET = {
 PATIENCE_S = 60.0
 
 
+Said = namedtuple('Said', 'moment name level message values')
+
+
+class Listener:
+    """What nodes say on ``/diagnostics``, by name, with the moment (s) at which it came."""
+
+    def __init__(self, graph, clock=time.monotonic):
+        self.said = {}
+        self._clock = clock
+        graph.probe.create_subscription(DiagnosticArray, '/diagnostics', self._on, 50)
+
+    def _on(self, message):
+        now = self._clock()
+        for each in message.status:
+            values = {item.key: item.value for item in each.values}
+            said = Said(now, each.name, each.level, each.message, values)
+            self.said.setdefault(each.name, []).append(said)
+
+    def last(self, name):
+        return until(lambda: self.said.get(name), f'diagnostics of {name}')[-1]
+
+    def wait(self, name, accept, what, since=0.0, timeout_s=TIMEOUT_S, check=lambda: None):
+        """Return the first that is accepted of what came after ``since``."""
+
+        def find():
+            check()
+            said = self.said.get(name, ())
+            return next((x for x in said if x.moment >= since and accept(x)), None)
+
+        try:
+            return until(find, f'{name}: {what}', timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; {self.said.get(name, [None])[-1]}') from None
+
+
 class Vehicle:
     """Starts, kills and restarts the processes; the camera is the node replay, in a loop.
 
@@ -50,7 +87,8 @@ class Vehicle:
         self.bundle = folder / 'bundle'
         shutil.copytree(bundle, self.bundle)
         self.processes = {}
-        self.statuses = []
+        # On the system clock, as the stamps of images are.
+        self.listener = Listener(graph, time.time)
         self.segments_of_the_killed = set()
         self.right = {}
         self._folder = folder
@@ -65,7 +103,6 @@ class Vehicle:
         self.images = self._see('/image')
         self.masks = self._see('/segmentation/mask')
         self.states = graph.subscribe(String, '/monitor/state', latched)
-        graph.probe.create_subscription(DiagnosticArray, '/diagnostics', self._hear, 50)
 
     def _see(self, topic):
         """Return the stamps (s) of the images on a topic, each with what stands for its pixels."""
@@ -76,10 +113,6 @@ class Vehicle:
 
         self.graph.probe.create_subscription(Image, topic, see, 10)
         return seen
-
-    def _hear(self, message):
-        now = time.time()
-        self.statuses.extend((now, status) for status in message.status)
 
     def start(self, name, *, prefix=(), code='', **parameters):
         """Start a process; ``prefix``: a command that runs it, ``code``: Python to run instead."""
@@ -154,32 +187,10 @@ class Vehicle:
         for name, process in self.processes.items():
             assert process.poll() is None, f'{name} ended: {self.said(name)}'
 
-    def first(self, task, accept, since, timeout_s=PATIENCE_S):
+    def first(self, task, accept, since):
         """Return when the first status of a task after ``since`` came that is accepted, and it."""
-        begin = 0
-
-        def find():
-            nonlocal begin
-            self.check()
-            end = len(self.statuses)
-            for moment, status in self.statuses[begin:end]:
-                if moment >= since and status.name == task and accept(status):
-                    return moment, status
-            begin = end
-            return None
-
-        try:
-            return until(find, 'it', timeout_s)
-        except AssertionError:
-            message = f'{task}: not as expected within {timeout_s:.0f} s; last: {self.last(task)}'
-            raise AssertionError(message) from None
-
-    def last(self, task):
-        """Return level, message and values of the last status of a task."""
-        for _, status in reversed(self.statuses):
-            if status.name == task:
-                return status.level, status.message, values(status)
-        return None
+        said = self.listener.wait(task, accept, 'as expected', since, PATIENCE_S, self.check)
+        return said.moment, said
 
     def wait_until_well(self, since):
         """Wait until planes come and are judged, and nobody finds anything wrong; return when.
@@ -221,7 +232,7 @@ class Vehicle:
         """Return what became of the images, all of them accounted for."""
         _, status = self.first('segmentation: frames', lambda status: True, since)
         names = ('received', 'processed', 'dropped', 'rejected', 'in_flight')
-        received, *others = (int(values(status)[name]) for name in names)
+        received, *others = (int(status.values[name]) for name in names)
         assert received == sum(others)
         return dict(zip(names, (received, *others), strict=True))
 
@@ -230,10 +241,6 @@ class Vehicle:
 
 
 PACKAGE = 'seg_uncertainty_ros.nodes'
-
-
-def values(status):
-    return {item.key: item.value for item in status.values}
 
 
 def _goes_on(status):
