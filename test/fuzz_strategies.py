@@ -138,11 +138,14 @@ def _parsed(text, kind):
 
 
 def _places(value):
-    """Yield every container of a document with each of its keys."""
+    """Yield every container of a document with each of its keys; of a list the first two will do.
+
+    Its items are alike, and there may be more of them than of all the rest.
+    """
     open_ones = [value]
     while open_ones:
         holder = open_ones.pop()
-        for key in holder if isinstance(holder, dict) else range(len(holder)):
+        for key in holder if isinstance(holder, dict) else range(min(2, len(holder))):
             yield holder, key
             if isinstance(holder[key], dict | list):
                 open_ones.append(holder[key])
