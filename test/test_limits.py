@@ -294,6 +294,22 @@ def test_a_row_of_a_database(tmp_path, monkeypatch):
     assert f'more than {salvage.MAX_MESSAGE_BYTES} bytes' in damages[0]
 
 
+@pytest.mark.parametrize('further', [0, 1])
+def test_rows_that_are_looked_for_behind_a_damage(tmp_path, further):
+    size = salvage.LOOK_AHEAD_ROWS * salvage.MIN_ROW_BYTES
+    path = database(tmp_path / 'bag.db3', size=size)
+    connection = sqlite3.connect(path)
+    connection.execute('UPDATE messages SET data = NULL WHERE id = 1')
+    connection.execute(
+        'UPDATE messages SET id = ? WHERE id = 2', [salvage.LOOK_AHEAD_ROWS + further]
+    )
+    connection.commit()
+    connection.close()
+    records, damages = salvaged(path)
+    assert len(records) == 1 - further
+    assert len(damages) == 1
+
+
 def test_topics_of_a_database(tmp_path):
     path = database(tmp_path / 'bag.db3', topics=salvage.MAX_TOPICS + 1)
     records, damages = salvaged(path)
