@@ -112,6 +112,7 @@ def run_all(options):
     if unknown:
         raise SystemExit(f'{", ".join(unknown)}: none of {", ".join(TARGETS)}')
     folder('inputs')  # this process removes it, however the others end
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     failed = 0
     for name in options.target or TARGETS:
         child = os.fork()
@@ -122,7 +123,12 @@ def run_all(options):
                 traceback.print_exc()
             finally:
                 os._exit(BROKEN)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        try:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except (KeyboardInterrupt, SystemExit):
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            raise
         if status:
             failed = 1
             print(f'{name}: ended with {status}, see {options.out}/findings/{name}')
@@ -155,8 +161,10 @@ def fuzz(name, options):
     target = TARGETS[name]
     limit_memory()
     run = Run(name, options.runs, options.out)
+    last = run.folder / 'last'
 
     def end(*_):
+        last.unlink(missing_ok=True)
         note(options, run.record())
         os._exit(bool(run.counts['findings']))  # libFuzzer's own way out waits for threads
 
@@ -173,15 +181,13 @@ def fuzz(name, options):
         atheris.Setup(arguments(name, target, options), feed)
         atheris.Fuzz()
     else:
-        last = run.folder / 'last'  # a crash leaves it
         while run.left:
             draw_each(
                 target,
-                lambda data: (last.write_bytes(data), run.feed(data)),
+                lambda data: (last.write_bytes(data), run.feed(data)),  # a crash leaves it
                 min(BATCH, run.left),
                 options.seed + run.counts['cases'],
             )
-        last.unlink(missing_ok=True)
         end()
 
 
