@@ -232,7 +232,7 @@ def report(out):
     for line in file.read_text('utf-8').splitlines() if file.exists() else ():
         content = json.loads(line)
         counts = sums.setdefault(content['target'], Counter())
-        counts[content['engine']] += content['cases']
+        counts[content['engine']] += content.get('cases', 0)
         for key in ('cases', 'seconds', 'taken', 'findings'):
             counts[key] += content.get(key, 0)
         counts['last'] = content.get('findings', 0)
