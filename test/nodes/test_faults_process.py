@@ -511,12 +511,15 @@ def test_dev_shm_that_fills_up_stops_nobody_and_a_newcomer_says_so(tmp_path, bun
 def test_a_disk_that_fills_up_costs_a_snapshot_and_nobody_else_anything(vehicle, tmp_path):
     prefix = in_small_tmpfs(tmp_path, '1m')
     begun = time.time()
-    vehicle.start('recorder', prefix=prefix, directory=tmp_path, after=0.0)
+    vehicle.start('recorder', prefix=prefix, directory=tmp_path, after=0.0, min_interval=0.0)
     task = 'recorder: snapshots'
     vehicle.first(task, lambda status: float(status.values.get('held_mib', 0)) > 1.2, begun)
+    asked = time.time()
     for name, value in (('exit', 0.001), ('enter', 0.01)):
         assert vehicle.graph.set('monitor', f'stale_input.{name}', value).successful
-    warned = time.time()
+    warned, _ = vehicle.first(
+        'monitor: trust', lambda status: 'input is silent' in status.message, asked
+    )
     named, status = vehicle.first(task, lambda status: 'No space left' in status.message, warned)
     report('full disk while a snapshot is taken', status, named - warned)
     assert status.level == WARN
