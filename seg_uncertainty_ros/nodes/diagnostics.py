@@ -29,6 +29,7 @@ from rclpy.clock import ClockType
 from rclpy.duration import Duration
 
 from seg_uncertainty_ros.nodes import transport
+from seg_uncertainty_ros.recordings.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ class Diagnostics:
             return function()
         except Exception as error:
             # Out of a timer this would end the node.
-            message = f'no status: {type(error).__name__}: {error}'
+            message = f'no status: {type(error).__name__}: {one_line(error)}'
             self._complaints.add(f'diagnostics of {task}: {message}')
             return Status(ERROR, message)
 

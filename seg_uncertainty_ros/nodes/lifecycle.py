@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import TypeVar
 
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
@@ -30,14 +31,13 @@ from seg_uncertainty_ros.recordings.errors import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Iterable
-    from collections.abc import Iterator
     from collections.abc import Mapping
 
     from lifecycle_msgs.srv import ChangeState
     from rcl_interfaces.msg import SetParametersResult
     from rclpy.lifecycle import LifecycleState
+    from rclpy.node import Node
     from rclpy.parameter import Parameter as RosParameter
-    from rclpy.publisher import Publisher
     from rclpy.subscription import Subscription
 
     from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
@@ -54,8 +54,25 @@ AUTOSTART = Parameter(
 GOODBYE_S = 0.5
 
 
+T = TypeVar('T')
+
+
 class QosError(SegUncertaintyError):
     """A topic cannot be made with the settings that ``qos_overrides`` ask for."""
+
+
+def naming_the_topic(create: Callable[..., T]) -> Callable[..., T]:
+    """Return a node's method that makes a topic; it raises ``QosError`` with the topic's name."""
+
+    @wraps(create)
+    def named(node: Node, kind: type, topic: str, *args: Any, **kwargs: Any) -> T:
+        try:
+            return create(node, kind, topic, *args, **kwargs)
+        except (RuntimeError, ParameterException) as error:
+            msg = f'topic {topic}: {one_line(error)}'
+            raise QosError(msg) from error
+
+    return named
 
 
 class ManagedNode(LifecycleNode):
@@ -163,24 +180,9 @@ class ManagedNode(LifecycleNode):
 
     # Topics
 
-    def create_publisher(self, kind: type, topic: str, *args: Any, **kwargs: Any) -> Publisher:
-        """Create as ``Node`` does; raise ``QosError`` with the topic's name."""
-        with naming(topic):
-            return super().create_publisher(kind, topic, *args, **kwargs)
-
-    def create_lifecycle_publisher(
-        self, kind: type, topic: str, *args: Any, **kwargs: Any
-    ) -> Publisher:
-        """Create as ``LifecycleNode`` does; raise ``QosError`` with the topic's name."""
-        with naming(topic):
-            return super().create_lifecycle_publisher(kind, topic, *args, **kwargs)
-
-    def create_subscription(
-        self, kind: type, topic: str, *args: Any, **kwargs: Any
-    ) -> Subscription:
-        """Create as ``Node`` does; raise ``QosError`` with the topic's name."""
-        with naming(topic):
-            return super().create_subscription(kind, topic, *args, **kwargs)
+    create_publisher = naming_the_topic(LifecycleNode.create_publisher)
+    create_lifecycle_publisher = naming_the_topic(LifecycleNode.create_lifecycle_publisher)
+    create_subscription = naming_the_topic(LifecycleNode.create_subscription)
 
     # Hooks
 
@@ -306,13 +308,3 @@ class ManagedNode(LifecycleNode):
 def overridable() -> QoSOverridingOptions:
     """Return the option that lets ``qos_overrides`` set history, depth and reliability."""
     return QoSOverridingOptions.with_default_policies()
-
-
-@contextmanager
-def naming(topic: str) -> Iterator[None]:
-    """Say which topic it is that ROS refuses to make; raises ``QosError``."""
-    try:
-        yield
-    except (RuntimeError, ParameterException) as error:
-        msg = f'topic {topic}: {one_line(error)}'
-        raise QosError(msg) from error

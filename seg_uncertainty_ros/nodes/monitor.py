@@ -214,11 +214,8 @@ PARAMETERS = (
     *journal.PARAMETERS,
 )
 
-# Parameters whose name in MonitorConfig also holds the unit.
-_RENAMED = {
-    'anomaly.min_age': 'anomaly.min_age_s',
-    'jump': 'jump_s',
-}
+# In MonitorConfig the names of these end in their unit.
+_SECONDS = ('hold_on', 'hold_off', 'min_age', 'jump')
 
 
 def config_from(values: Mapping[str, Any]) -> MonitorConfig:
@@ -228,7 +225,7 @@ def config_from(values: Mapping[str, Any]) -> MonitorConfig:
         name, value = row.name, values[row.name]
         if name == 'bundle' or name.startswith('event_log.'):
             continue
-        if name.endswith(('.hold_on', '.hold_off')):
+        if name.endswith(_SECONDS):
             name = f'{name}_s'
         elif name == 'region.classes':
             value = tuple(label for label in value if label)
@@ -236,7 +233,7 @@ def config_from(values: Mapping[str, Any]) -> MonitorConfig:
             value = parse_polygon(value)
         elif name.endswith(('.enter', '.exit')) and value < 0.0:
             value = None
-        changes[_RENAMED.get(name, name)] = value
+        changes[name] = value
     return MonitorConfig().with_values(changes)
 
 
