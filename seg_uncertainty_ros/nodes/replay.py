@@ -28,7 +28,7 @@ from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Rate
 from seg_uncertainty_ros.nodes.diagnostics import Status
-from seg_uncertainty_ros.nodes.lifecycle import naming
+from seg_uncertainty_ros.nodes.lifecycle import naming_the_topic
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import ParameterError
@@ -118,6 +118,8 @@ PATIENCE_S = 0.5
 class ReplayNode(Node):
     """Publishes a recording; ``exit_status`` is set when it has ended."""
 
+    create_publisher = naming_the_topic(Node.create_publisher)
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('replay', **kwargs)
         self.parameters = Parameters(self, self, PARAMETERS)
@@ -133,13 +135,12 @@ class ReplayNode(Node):
         if self._compressed:
             topic = f'{topic.removesuffix("/compressed")}/compressed'
         # Reliable serves both kinds of subscriber; the depth rides out a short stall of one.
-        with naming(topic):
-            self._images = self.create_publisher(
-                CompressedImage if self._compressed else Image,
-                topic,
-                QoSProfile(depth=5),
-                qos_overriding_options=overridable(),
-            )
+        self._images = self.create_publisher(
+            CompressedImage if self._compressed else Image,
+            topic,
+            QoSProfile(depth=5),
+            qos_overriding_options=overridable(),
+        )
         self._clock_publisher = (
             self.create_publisher(Clock, '/clock', 10) if self.parameters['clock'] else None
         )
