@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_msgs.msg import KeyValue
@@ -277,7 +276,7 @@ class Stamps:
             return self._fault('jump', f'the stamp jumped on by {interval * 1e-9:.3f} s')
         missing = 0
         if len(self._intervals) >= self.LEAST:
-            usual = float(np.median(self._intervals))
+            usual = _percentile(sorted(self._intervals), 50)
             missing = max(0, round(interval / usual) - 1) if interval > 1.5 * usual else 0
         self._intervals.append(interval)
         self.missing += missing
