@@ -37,6 +37,8 @@ PERIOD_S = 0.2
 EXIT_S = 10.0
 # Rest after a callback that failed, lest one that always fails takes the whole processor.
 REST_S = 0.01
+# Of a node that cannot be made as it was asked for.
+REFUSALS = (SegUncertaintyError, NameValidationException, ParameterException)
 
 
 class ArgumentsError(SegUncertaintyError):
@@ -74,9 +76,11 @@ def run(create: Callable[[], Runnable | Sequence[Runnable]]) -> int:
     try:
         initialise()
         created = create()
-    except (SegUncertaintyError, NameValidationException, ParameterException) as error:
-        get_logger('seg_uncertainty_ros').fatal(one_line(error))
+    except Exception as error:
         _end_in_time()
+        if not isinstance(error, REFUSALS):
+            raise
+        get_logger('seg_uncertainty_ros').fatal(one_line(error))
         rclpy.try_shutdown()
         return 1
     nodes = created if isinstance(created, list | tuple) else [created]
