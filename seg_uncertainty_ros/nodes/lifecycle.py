@@ -27,6 +27,7 @@ from seg_uncertainty_ros.nodes.parameters import Parameters
 from seg_uncertainty_ros.nodes.peers import ENDED
 from seg_uncertainty_ros.nodes.peers import Peers
 from seg_uncertainty_ros.recordings.errors import one_line
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -297,8 +298,8 @@ class ManagedNode(LifecycleNode):
             possible = wanted.id in [id_ for id_, _ in offered]
         if not possible:
             self._refused.add(
-                f'transition {wanted.label or wanted.id} is not possible in state {self.state}; '
-                f'possible: {", ".join(label for _, label in offered) or "none"}'
+                f'transition {shown(wanted.label, 40) or wanted.id} is not possible in state '
+                f'{self.state}; possible: {", ".join(label for _, label in offered) or "none"}'
             )
             response.success = False
             return response
