@@ -116,19 +116,16 @@ class Vehicle:
 
     def start(self, name, *, prefix=(), code='', **parameters):
         """Start a process; ``prefix``: a command that runs it, ``code``: Python to run instead."""
-        common = {'bundle': self.bundle}
-        module = name
-        if name == 'camera':
-            module = 'replay'
-            common = {'source': self._images, 'loop': True, 'stamps': 'now', 'rate': RATE_HZ / 10}
-            common['wait_for_subscribers'] = 0
-        elif name == 'monitor':
-            common |= QUIET
-        else:
-            common['threads'] = 1
+        camera = {'source': self._images, 'loop': True, 'stamps': 'now', 'rate': RATE_HZ / 10}
+        usual = {
+            'segmentation': {'bundle': self.bundle, 'threads': 1},
+            'monitor': {'bundle': self.bundle, **QUIET},
+            'camera': {**camera, 'wait_for_subscribers': 0},
+        }
+        module = 'replay' if name == 'camera' else name
         command = [sys.executable, *(('-c', code) if code else ('-m', f'{PACKAGE}.{module}'))]
         command.append('--ros-args')
-        for key, value in {**common, **parameters}.items():
+        for key, value in {**usual.get(name, {}), **parameters}.items():
             command += ['-p', f'{key}:={yaml_scalar(value)}']
         with self._log(name).open('ab') as log:
             self.processes[name] = subprocess.Popen(
