@@ -157,3 +157,10 @@ def test_a_neighbour_is_heard_among_the_many_of_a_vehicle(graph):
 
     timer = graph.probe.create_timer(0.01, burst)
     until(lambda: node.peers.describe()['segmentation'] == 'well', 'the neighbour')
+
+
+@pytest.mark.parametrize(
+    ('latency_s', 'judged_s'), [(0.2, 0.2), (-0.04, 0.0), (-0.06, None), (60.1, None)]
+)
+def test_a_latency_by_another_clock_is_none(latency_s, judged_s):
+    assert diagnostics.plausible_latency_s(latency_s) == judged_s
