@@ -460,10 +460,10 @@ LOOKS = {
 @pytest.mark.parametrize('name', LOOKS)
 def test_camera_changes(rig, name):
     change, frame_id, word = LOOKS[name]
-    header = rig.camera.header()
-    header.frame_id = frame_id
 
     def inject():
+        header = rig.camera.header()
+        header.frame_id = frame_id
         rig.camera.send(image_message(change(rig.camera.pixels), header))
 
     words = ('the images changed from 128x96 bgr8', word)
