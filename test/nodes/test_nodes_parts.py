@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from builtin_interfaces.msg import Time
+from ros_graph import free_domain
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import RegionOfInterest
@@ -544,3 +545,28 @@ running.exit_with(create)
     assert ended.returncode == 1
     assert 'no node' in ended.stderr
     assert 'Timeout' in ended.stderr
+
+
+def test_objects_of_the_start_are_out_of_the_way_of_the_garbage_collector():
+    code = """
+import gc
+from rclpy.node import Node
+from seg_uncertainty_ros.nodes import running
+
+class Brief(Node):
+    exit_status = 0
+    start = fail = say_goodbye = lambda self, *_: None
+    stop = lambda self: print(gc.get_freeze_count(), len(gc.get_objects()))
+
+running.exit_with(lambda: Brief('brief'))
+"""
+    with free_domain() as domain:
+        command, environment = (
+            [sys.executable, '-c', code],
+            {**os.environ, 'ROS_DOMAIN_ID': str(domain)},
+        )
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=True, env=environment
+        )
+    frozen, others = map(int, ended.stdout.split())
+    assert frozen > 10_000 > 10 * others
