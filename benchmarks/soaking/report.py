@@ -22,6 +22,11 @@ from soaking.watching import slope
 WARM_UP = 0.25
 TENTHS = 10
 LATENCY_GOAL = 1.2
+MEMORY = {
+    'heap': 'resident heap, MiB',
+    'in_use': 'malloc in use, MiB',
+    'blocks': "Python's blocks",
+}
 
 
 class Report:
@@ -68,14 +73,11 @@ class Report:
         for watched in self.soak.watched.values():
             total = self.soak.processed()
             kept = watched.column('frames') >= WARM_UP * total
-            frames = watched.column('frames')[kept]
             row = [watched.name]
             for name in ('heap', 'pss', 'rss'):
                 values = watched.column(name)[kept]
                 row.append(f'{values[0]:.1f} - {values[-1]:.1f}')
-            found, low, high = (1e6 * v for v in slope(frames, watched.column('heap')[kept]))
-            grown = watched.column('heap')[kept][-1] - watched.column('heap')[kept][0]
-            row.append(f'{found:+.2f} ({low:+.2f} to {high:+.2f})')
+            row += self.slopes(watched, kept)
             ends = {}
             for name in ('descriptors', 'threads', 'shm'):
                 values = watched.column(name)[kept]
@@ -84,12 +86,6 @@ class Report:
                 row.append(f'{ends[name][0]:.0f} - {ends[name][1]:.0f}')
             rows.append(row)
             if watched.name in NODES:
-                self.target(
-                    f'{watched.name}: memory slope not distinguishable from zero',
-                    low <= 0.0,
-                    f'{found:+.2f} ({low:+.2f} to {high:+.2f}) MiB a million frames, '
-                    f'{grown:+.2f} MiB in all',
-                )
                 for name, what in (
                     ('descriptors', 'file descriptors'),
                     ('threads', 'threads'),
@@ -101,12 +97,32 @@ class Report:
                         after <= before,
                         f'{before:.0f} - {after:.0f}',
                     )
-        header = ['process', 'heap MiB', 'PSS MiB', 'RSS MiB', 'heap slope, MiB a million frames']
+        header = ['process', 'heap MiB', 'PSS MiB', 'RSS MiB', *MEMORY.values()]
         header += ['descriptors', 'threads', '/dev/shm MiB']
         return (
-            f'After a warm-up of {100 * WARM_UP:.0f} %, first and last sample; slope by Theil-Sen '
-            'with the 95 % interval of a block bootstrap:\n\n' + table(header, rows)
+            f'After a warm-up of {100 * WARM_UP:.0f} %, first and last sample; slopes a million '
+            'frames by Theil-Sen with the 95 % interval of a block bootstrap. The resident heap '
+            'never shrinks: a leak is what grows in use.\n\n' + table(header, rows)
         )
+
+    def slopes(self, watched, kept):
+        """Return the slope of each kind of memory."""
+        cells = []
+        frames = watched.column('frames')[kept]
+        for kind, text in MEMORY.items():
+            values = watched.column(kind)[kept]
+            if np.isnan(values).any():
+                cells.append('-')
+                continue
+            found, low, high = (1e6 * each for each in slope(frames, values))
+            cells.append(f'{found:+.2f} ({low:+.2f} to {high:+.2f})')
+            if watched.name in NODES:
+                self.target(
+                    f'{watched.name}: slope of {text} not distinguishable from zero',
+                    low <= 0.0,
+                    f'{cells[-1]} a million frames, {values[-1] - values[0]:+.2f} in all',
+                )
+        return cells
 
     def tenths(self):
         """Return the table of latency and processor time by tenth of the run."""

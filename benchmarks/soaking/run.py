@@ -150,8 +150,8 @@ class Soak:
 
     def sample(self):
         """Sample every process."""
-        for watched in self.watched.values():
-            watched.sample(self.processed())
+        for name, watched in self.watched.items():
+            watched.sample(self.processed(), self.health.values.get(name, {}))
 
     def run(self):
         """Run to the end, or until a node ends or the user has enough; return the seconds."""

@@ -24,6 +24,7 @@ class Sample:
     heap: anonymous pages, which no other process has; pss: all, with its share of what others have
     too; rss: all that is resident; shm: what it maps of Fast DDS's files in /dev/shm. cpu_s:
     processor time; waited_s: how long its threads, taken together, were ready and had no core.
+    in_use: what malloc has given out; blocks: Python's small objects; both as the process says.
     """
 
     frames: int
@@ -35,6 +36,8 @@ class Sample:
     threads: int
     cpu_s: float
     waited_s: float
+    in_use: float
+    blocks: float
 
 
 class Watched:
@@ -47,8 +50,8 @@ class Watched:
         self.shared = set()
         self._waited = {}
 
-    def sample(self, frames):
-        """Take a sample; nothing where the process has ended."""
+    def sample(self, frames, says):
+        """Take a sample; nothing where the process has ended. ``says``: its diagnostics."""
         folder = Path('/proc', str(self.pid))
         try:
             rollup = _numbers((folder / 'smaps_rollup').read_text('utf-8'))
@@ -73,6 +76,8 @@ class Watched:
                 len(tasks),
                 cpu_s,
                 sum(self._waited.values()),
+                float(says.get('heap_in_use_mib', 'nan')),
+                float(says.get('python_blocks', 'nan')),
             )
         )
 

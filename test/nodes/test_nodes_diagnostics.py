@@ -132,10 +132,21 @@ def test_process_says_what_it_takes(graph):
     status, values = graph.status('segmentation: process')
     assert int(values['pid']) == os.getpid()
     assert 10.0 < float(values['rss_mib']) < 1e5
+    assert int(values['python_blocks']) > 10_000
     assert int(values['threads']) >= 2
     assert int(values['descriptors']) > 3
     assert values['transport_profile'].endswith('fastdds.xml')
     assert status.hardware_id == '/image'
+
+
+def test_heap_in_use_follows_what_is_allocated():
+    before = diagnostics.heap_in_use_bytes()
+    if before is None:
+        pytest.skip('no glibc, or one without mallinfo2')
+    kept = [bytes(100_000) for _ in range(100)]
+    assert 10_000_000 <= diagnostics.heap_in_use_bytes() - before < 11_000_000
+    del kept
+    assert abs(diagnostics.heap_in_use_bytes() - before) < 1_000_000
 
 
 def test_what_is_missing_without_vision_msgs_is_said(graph):
