@@ -115,12 +115,12 @@ class Report:
                 cells.append('-')
                 continue
             found, low, high = (1e6 * each for each in slope(frames, values))
-            cells.append(f'{found:+.2f} ({low:+.2f} to {high:+.2f})')
+            cells.append(f'{found:+.3g} ({low:+.3g} to {high:+.3g})')
             if watched.name in NODES:
                 self.target(
                     f'{watched.name}: slope of {text} not distinguishable from zero',
                     low <= 0.0,
-                    f'{cells[-1]} a million frames, {values[-1] - values[0]:+.2f} in all',
+                    f'{cells[-1]} a million frames, {values[-1] - values[0]:+.3g} in all',
                 )
         return cells
 
