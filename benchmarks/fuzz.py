@@ -213,7 +213,7 @@ def arguments(name, target, options):
         '-handle_int=0',
         f'-seed={options.seed + 1}',
         f'-artifact_prefix={options.out}/findings/{name}/crash-',
-        f'-dict={words}',
+        *([f'-dict={words}'] if words.stat().st_size else []),
         str(corpus),
     ]
 
