@@ -267,7 +267,7 @@ class MonitorNode(ManagedNode):
     """Feeds ``Monitor`` with what ``segmentation`` publishes and tells what it says."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__('monitor', PARAMETERS, peers=(SEGMENTATION,), **kwargs)
+        super().__init__('monitor', PARAMETERS, peers=(SEGMENTATION, 'recorder'), **kwargs)
         self._bundle: Bundle | None = None
         self._monitor: Monitor | None = None
         self._narrator: Narrator | None = None

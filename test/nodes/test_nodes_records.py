@@ -246,22 +246,29 @@ def test_a_publisher_that_a_recorder_cannot_hear_is_named(graph, tmp_path):
     assert 'nothing goes from probe to recorder on /monitor/state: ' in status.message
 
 
-def test_a_recorder_names_a_neighbour_that_is_killed(graph, tmp_path):
-    graph.node(RecorderNode, directory=str(tmp_path))
+@pytest.mark.parametrize(
+    ('create', 'others'),
+    [(RecorderNode, ('segmentation', 'monitor')), (MonitorNode, ('recorder',))],
+)
+def test_a_neighbour_that_is_killed_is_named(graph, create, others):
+    task = f'{graph.node(create, autostart=False).get_name()}: node'
     environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain)}
     arguments = ['--ros-args', '-p', 'autostart:=false']
 
     def said(words):
-        found = (each for each in list(graph.statuses) if each[1].name == NODE)
+        found = (each for each in list(graph.statuses) if each[1].name == task)
         return next((each for each in found if words in each[1].message), None)
+
+    def heard(name):
+        return graph.status(task)[1][name] != 'not heard of'
 
     with contextlib.ExitStack() as stack:
         neighbours = {}
-        for name in ('segmentation', 'monitor'):
+        for name in others:
             command = [sys.executable, '-m', f'seg_uncertainty_ros.nodes.{name}', *arguments]
             neighbours[name] = stack.enter_context(subprocess.Popen(command, env=environment))
             stack.callback(neighbours[name].kill)
-        until(lambda: 'not heard of' not in graph.status(NODE)[1].values(), 'both', 60.0)
+        until(lambda: all(map(heard, others)), 'the others', 60.0)
         for name, process in neighbours.items():
             process.kill()
             killed = time.time()
