@@ -145,7 +145,6 @@ DRIVE = 'procedural:seed=109,duration=6,rate=10,width=320,height=192,unknown=car
 # Frames in which the box comes close.
 CLOSE = (27, 40)
 SNAPSHOTS = 'recorder: snapshots'
-NODE = 'recorder: node'
 
 
 def encoded(frame, transport):
