@@ -312,6 +312,19 @@ def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
     assert read.torn == ['front.monitor.000001.jsonl:3']
 
 
+def test_a_number_that_nothing_can_show_costs_only_its_line(tmp_path):
+    log = open_log(tmp_path)
+    for index in range(2):
+        log.write(event(str(index)))
+    log.close()
+    (path,) = tmp_path.iterdir()
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(first + b'\n' + second[:-1] + b', "threshold": 1' + 400 * b'0' + b'}\n')
+    read = read_events(tmp_path)
+    assert [each['message'] for each in read.events] == ['0']
+    assert read.torn == ['front.monitor.000001.jsonl:2']
+
+
 def test_a_warning_is_on_the_disk_before_the_next_line(tmp_path, monkeypatch):
     fsync, lines = os.fsync, []
 

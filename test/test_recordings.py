@@ -23,6 +23,7 @@ from seg_uncertainty_ros.recordings.bag_writer import BagWriter
 from seg_uncertainty_ros.recordings.bag_writer import Status
 from seg_uncertainty_ros.recordings.bag_writer import header
 from seg_uncertainty_ros.recordings.bag_writer import message_types
+from seg_uncertainty_ros.recordings.errors import one_line
 from seg_uncertainty_ros.recordings.messages import IMAGE
 from seg_uncertainty_ros.recordings.messages import typestore
 from seg_uncertainty_ros.recordings.video_writer import VideoWriter
@@ -795,3 +796,15 @@ def test_cut_real_recording(data_dir, tmp_path):
     assert 180 <= len(frames) <= 220
     assert f'damaged, {len(frames)} frames were readable' in error
     np.testing.assert_array_equal(frames[0].image, next(iter(open_source(whole))).image)
+
+
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [
+        (ValueError('two\nlines.'), 'two lines'),
+        (ValueError('bell \x07 of a file'), r'bell \x07 of a file'),
+        (EOFError(), 'EOFError'),
+    ],
+)
+def test_an_error_is_one_printable_line(error, line):
+    assert one_line(error) == line

@@ -136,7 +136,9 @@ class Alarm:
         except (TextError, KeyError, TypeError) as error:
             msg = f'{STATE}: no state of a monitor: {type(error).__name__}: {shown(str(error))}'
             raise StateError(msg) from error
-        return cls(warnings, content['stamp_ns'], content.get('bundle'))
+        bundle = content.get('bundle')
+        # Any value of others, and lists in each other would make a line that nobody reads again.
+        return cls(warnings, content['stamp_ns'], None if bundle is None else shown(str(bundle)))
 
 
 class RecorderNode(ManagedNode):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.structured_text import shown
 
 
 class SourceError(SegUncertaintyError):
@@ -16,5 +17,6 @@ class SinkError(SegUncertaintyError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's message in one line, or its type's name where it has none."""
-    return ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+    """Return an exception's message in one printable line, or its type's name without any."""
+    text = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+    return shown(text, len(text))  # SQLite's quotes what is in the file

@@ -30,6 +30,8 @@ from seg_uncertainty_ros.monitor.events import to_line
 from seg_uncertainty_ros.recordings.errors import SinkError
 from seg_uncertainty_ros.recordings.errors import SourceError
 from seg_uncertainty_ros.recordings.errors import one_line
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import parse_json
 from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
@@ -359,8 +361,8 @@ def _read_file(file: Path, log: _Log, found: EventsRead) -> None:
                 found.faults.append(f'{where}: more than {MAX_LINE_BYTES} bytes, not read further')
                 return
             try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
+                event = parse_json(line)
+            except TextError:
                 found.torn.append(where)
                 continue
             # The first error will do: to look for the best takes as long as a line has items.
