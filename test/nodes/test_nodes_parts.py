@@ -28,6 +28,7 @@ from seg_uncertainty_ros.encodings import ENCODINGS
 from seg_uncertainty_ros.encodings import FrameError
 from seg_uncertainty_ros.nodes import conversions
 from seg_uncertainty_ros.nodes import monitor
+from seg_uncertainty_ros.nodes import recorder
 from seg_uncertainty_ros.nodes import replay
 from seg_uncertainty_ros.nodes import segmentation
 from seg_uncertainty_ros.nodes import transport
@@ -507,7 +508,7 @@ def test_other_middleware_needs_no_profile(tmp_path):
     assert transport.shortcomings(environ, tmp_path, free_bytes=lambda _: 0) == []
 
 
-@pytest.mark.parametrize('module', [segmentation, monitor, replay])
+@pytest.mark.parametrize('module', [segmentation, monitor, recorder, replay])
 def test_every_parameter_is_described(module):
     for row in module.PARAMETERS:
         descriptor = row.descriptor()
