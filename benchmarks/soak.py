@@ -123,7 +123,10 @@ def main():
         text = report.text()
     print(text)
     if options.page:
-        put_section(options.page, f'{options.graph} graph', f'`{command(options)}`\n\n{text}')
+        title = f'{options.graph} graph, ' + (
+            f'a fault every {options.every} images' if options.faults else 'no faults'
+        )
+        put_section(options.page, title, f'`{command(options)}`\n\n{text}')
     return int(any(row[-1] == 'MISSED' for row in report.targets))
 
 
