@@ -41,6 +41,13 @@ def rendered(size, seed, seconds=10):
     return list(open_source(source))
 
 
+def fixed_work_s():
+    """Return the processor time of the same work each time: other guests of a host slow it."""
+    start = time.thread_time()
+    sum(range(100_000))
+    return time.thread_time() - start
+
+
 class Health:
     """The newest values of each node's diagnostics, and every one whose counts do not add up."""
 
@@ -102,6 +109,7 @@ class Soak:
         self.running = {}
         self.watched = {}
         self.records = folder / 'records'
+        self.yardstick = []
 
     def _spin(self, timeout_s):
         self.executor.spin_once(timeout_sec=timeout_s)
@@ -149,7 +157,8 @@ class Soak:
         return self.health.count('segmentation', 'processed')
 
     def sample(self):
-        """Sample every process."""
+        """Sample every process, and how fast the machine is."""
+        self.yardstick.append((self.processed(), fixed_work_s()))
         for name, watched in self.watched.items():
             watched.sample(self.processed(), self.health.values.get(name, {}))
 
