@@ -294,12 +294,18 @@ def test_a_log_goes_on_in_its_last_file(tmp_path):
     assert len(read_events(tmp_path).events) == 3
 
 
-def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
-    log = open_log(tmp_path)
-    for index in range(3):
+def file_of_events(folder, count):
+    """Write events '0', '1', ... and return the file that has them."""
+    log = open_log(folder)
+    for index in range(count):
         log.write(event(str(index)))
     log.close()
-    (path,) = tmp_path.iterdir()
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
+    path = file_of_events(tmp_path, 3)
     path.write_bytes(path.read_bytes()[:-20])
     read = read_events(tmp_path)
     assert [each['message'] for each in read.events] == ['0', '1']
@@ -313,11 +319,7 @@ def test_a_line_torn_by_a_crash_costs_only_itself(tmp_path):
 
 
 def test_a_number_that_nothing_can_show_costs_only_its_line(tmp_path):
-    log = open_log(tmp_path)
-    for index in range(2):
-        log.write(event(str(index)))
-    log.close()
-    (path,) = tmp_path.iterdir()
+    path = file_of_events(tmp_path, 2)
     first, second = path.read_bytes().splitlines()
     path.write_bytes(first + b'\n' + second[:-1] + b', "threshold": 1' + 400 * b'0' + b'}\n')
     read = read_events(tmp_path)
