@@ -434,7 +434,7 @@ def parameter_file(path):
 
 def state(data):
     """~/state of a monitor, as the demo reads it, and as the recorder of snapshots logs it."""
-    from seg_uncertainty_ros.nodes.observer import parse_state
+    from seg_uncertainty_ros.monitor.assessment import parse_state
     from seg_uncertainty_ros.nodes.recorder import Alarm
 
     def record(text):

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from dataclasses import field
 from math import isfinite
 from typing import TYPE_CHECKING
+from typing import Any
+
+from seg_uncertainty_ros.structured_text import TextError
+from seg_uncertainty_ros.structured_text import parse_json
+from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,3 +141,12 @@ def plain(content: object) -> object:
     if isinstance(content, (list, tuple)):
         return [plain(value) for value in content]
     return None if isinstance(content, float) and not isfinite(content) else content
+
+
+def parse_state(text: str) -> dict[str, Any]:
+    """Return the assessment in a message of the monitor; raises TextError."""
+    assessment = parse_json(text)
+    if not isinstance(assessment, dict) or type(assessment.get('stamp_ns')) is not int:
+        msg = f'{shown(text, 80)!r} is no assessment with a stamp'
+        raise TextError(msg)
+    return assessment

@@ -18,10 +18,9 @@ from std_msgs.msg import Float32
 from std_msgs.msg import String
 
 from seg_uncertainty_ros.encodings import FrameError
+from seg_uncertainty_ros.monitor.assessment import parse_state
 from seg_uncertainty_ros.nodes.conversions import frame_from_image
 from seg_uncertainty_ros.structured_text import TextError
-from seg_uncertainty_ros.structured_text import parse_json
-from seg_uncertainty_ros.structured_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,15 +43,6 @@ TOPICS = (
 )
 OVERLAY = 'segmentation/overlay'
 PENDING = 16
-
-
-def parse_state(text: str) -> dict[str, Any]:
-    """Return the assessment in a message of the monitor; raises TextError."""
-    assessment = parse_json(text)
-    if not isinstance(assessment, dict) or type(assessment.get('stamp_ns')) is not int:
-        msg = f'{shown(text, 80)!r} is no assessment with a stamp'
-        raise TextError(msg)
-    return assessment
 
 
 class Observer(Node):

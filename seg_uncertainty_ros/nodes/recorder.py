@@ -28,6 +28,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
+from seg_uncertainty_ros.monitor.assessment import parse_state
 from seg_uncertainty_ros.monitor.config import WARNINGS
 from seg_uncertainty_ros.monitor.events import Event
 from seg_uncertainty_ros.monitor.events import FrameId
@@ -39,7 +40,6 @@ from seg_uncertainty_ros.nodes.journal import Journal
 from seg_uncertainty_ros.nodes.journal import file_stem
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
-from seg_uncertainty_ros.nodes.observer import parse_state
 from seg_uncertainty_ros.nodes.parameters import Parameter
 from seg_uncertainty_ros.nodes.parameters import ParameterError
 from seg_uncertainty_ros.nodes.qos_mismatches import QosMismatches
