@@ -102,19 +102,22 @@ def frame_from_compressed(message: CompressedImage) -> Frame:
     return Frame(image, stamp_ns(message.header.stamp), message.header.frame_id)
 
 
-def image_message(pixels: NDArray[np.uint8] | NDArray[np.float32], header: Header) -> Image:
-    """Return uint8 HxW as mono8, HxWx3 as bgr8, float32 as 32FC1 or 32FC3; header as it is."""
+def image_message(
+    pixels: NDArray[np.uint8] | NDArray[np.float32], header: Header, into: Image | None = None
+) -> Image:
+    """Return uint8 HxW as mono8, HxWx3 as bgr8, float32 as 32FC1 or 32FC3; header as it is.
+
+    ``into``: a message that this function made, to be filled instead of a new one, which takes as
+    long as to copy a plane of 640x360.
+    """
     pixels = np.ascontiguousarray(pixels)
-    message = Image(
-        header=header,
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        encoding=_ENCODINGS[pixels.dtype, pixels.ndim],
-        step=pixels[0].nbytes,  # not the stride: of a single row NumPy keeps any
-        check_fields=True,
-    )
     # An array of bytes is the one type that the setter takes without looking at each byte; it
     # copies it unless fields are checked.
+    message = Image(check_fields=True) if into is None else into
+    message.header = header
+    message.height, message.width = pixels.shape[:2]
+    message.encoding = _ENCODINGS[pixels.dtype, pixels.ndim]
+    message.step = pixels[0].nbytes  # not the stride: of a single row NumPy keeps any
     data = array('B')
     data.frombytes(memoryview(pixels).cast('B'))
     message.data = data
@@ -173,13 +176,15 @@ def unit_plane_from_image(message: Image) -> NDArray[np.uint8]:
     return np.rint(np.clip(plane, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def embedding_message(embedding: NDArray[np.float32], header: Header) -> Image:
-    """Return a vector as a 32FC1 image of one row.
+def embedding_message(
+    embedding: NDArray[np.float32], header: Header, into: Image | None = None
+) -> Image:
+    """Return a vector as a 32FC1 image of one row; ``into`` as in ``image_message``.
 
     An image because it is the standard message that carries both a header and an array of
     floats: Float32MultiArray has no stamp, so nothing could be matched with the planes.
     """
-    return image_message(np.asarray(embedding, np.float32).reshape(1, -1), header)
+    return image_message(np.asarray(embedding, np.float32).reshape(1, -1), header, into)
 
 
 def embedding_from_image(message: Image) -> NDArray[np.float32]:
@@ -193,9 +198,11 @@ def embedding_from_image(message: Image) -> NDArray[np.float32]:
     return plane_from_image(message)[0]
 
 
-def image_statistics_message(statistics: ImageStatistics, header: Header) -> Image:
+def image_statistics_message(
+    statistics: ImageStatistics, header: Header, into: Image | None = None
+) -> Image:
     """Return the fields in their order, as ``embedding_message`` does."""
-    return embedding_message(np.array(statistics, np.float32), header)
+    return embedding_message(np.array(statistics, np.float32), header, into)
 
 
 def image_statistics_from_image(message: Image) -> ImageStatistics:

@@ -161,6 +161,7 @@ class SegmentationNode(ManagedNode):
         self._worker: NewestWins[Arrival] = NewestWins(self._work, self._runtimes.turns)
         self._outputs = {name: self._create_output(name, Image) for name in CONTENTS}
         self._outputs['camera_info'] = self._create_output('camera_info', CameraInfo)
+        self._messages: dict[str, Image] = {}
         self._label_publisher = self._create_label_publisher()
         self._rejections = Complaints(self.get_logger().error)
         self._published: Counter[str] = Counter()
@@ -238,6 +239,7 @@ class SegmentationNode(ManagedNode):
     def clean_up(self) -> None:
         """Drop the graph, and the engine that is being built."""
         self._pipeline = None
+        self._messages.clear()
         self._best_backend = None
         if self._runtime is not None:
             self._runtimes.release(self._runtime)
@@ -316,7 +318,9 @@ class SegmentationNode(ManagedNode):
             value = content(frame, result, self._palette) if self._is_wanted(name) else None
             if value is not None:
                 make = ROWS.get(name, conversions.image_message)
-                self._publish(name, make(value, message.header))
+                filled = make(value, message.header, self._messages.get(name))
+                self._messages[name] = filled
+                self._publish(name, filled)
         if info is not None and self._is_wanted('camera_info'):
             scaled = conversions.scaled_camera_info(info, message.header, *result.mask.shape)
             self._publish('camera_info', scaled)

@@ -65,6 +65,15 @@ def test_image_message_and_back(shape):
     assert (frame.stamp_ns, frame.frame_id) == (3_000_000_004, 'front')
 
 
+def test_image_message_filled_again_has_nothing_of_the_former():
+    rng = np.random.default_rng(0)
+    message = conversions.image_message(rng.random((6, 9, 3), np.float32), Header())
+    for pixels in (rng.integers(0, 256, (4, 5), np.uint8), rng.random((1, 7), np.float32)):
+        filled = conversions.image_message(pixels, HEADER, message)
+        assert filled is message
+        assert filled == conversions.image_message(pixels, HEADER)
+
+
 def test_image_of_one_row_of_a_larger_one():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     for cut in (pixels[:1, :1], pixels[:1], pixels[:, :1]):
