@@ -8,8 +8,11 @@ time. benchmarks/fuzz.py goes on from there, see docs/fuzzing.md.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from seg_uncertainty_ros.recordings import open_source
 
 FACTOR = float(os.environ.get('SEG_UNCERTAINTY_FUZZ', '0'))
 CORPUS = Path(__file__).parent / 'corpus'
+COMMAND = Path(__file__).parents[1] / 'benchmarks' / 'fuzz.py'
 CASES = [(file.parent.name, file.name) for file in sorted(CORPUS.glob('*/*'))]
 
 
@@ -116,3 +120,15 @@ def test_check_tells_refusals_from_findings(monkeypatch):
     monkeypatch.setitem(TARGETS, 'good', both)
     assert check('good', b'') == ''
     assert check('good', b'x') == 'odd'
+
+
+def test_the_command_counts_what_it_feeds(tmp_path):
+    command = [sys.executable, COMMAND, '--engine', 'hypothesis', '--target', 'state']
+    command += ['--runs', '40', '--out', tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    [line] = (tmp_path / 'counts.jsonl').read_text('utf-8').splitlines()
+    counts = json.loads(line)
+    assert counts['cases'] == counts['taken'] + counts['refused'] == 40
+    assert 'findings' not in counts
+    assert '| **all** | 0 | 40 | 40 |' in run.stdout

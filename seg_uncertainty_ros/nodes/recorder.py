@@ -23,7 +23,6 @@ from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo
-from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -36,6 +35,8 @@ from seg_uncertainty_ros.nodes import diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Status
+from seg_uncertainty_ros.nodes.image_topic import IMAGE_TRANSPORT
+from seg_uncertainty_ros.nodes.image_topic import image_topic
 from seg_uncertainty_ros.nodes.journal import Journal
 from seg_uncertainty_ros.nodes.journal import file_stem
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
@@ -102,12 +103,7 @@ PARAMETERS = (
         maximum=16_777_216,
     ),
     Parameter('storage', _DEFAULTS.storage, 'Format of the bags.', choices=tuple(STORAGES)),
-    Parameter(
-        'image_transport',
-        'raw',
-        'raw: sensor_msgs/Image on image; compressed: CompressedImage on image/compressed.',
-        choices=('raw', 'compressed'),
-    ),
+    IMAGE_TRANSPORT,
 )
 
 
@@ -224,11 +220,8 @@ class RecorderNode(ManagedNode):
     # Input
 
     def _topics(self) -> list[tuple[type, str]]:
-        kind, image = Image, self.resolve_topic_name('image')
-        if self.parameters['image_transport'] == 'compressed':
-            kind, image = CompressedImage, f'{image.removesuffix("/compressed")}/compressed'
         return [
-            (kind, image),
+            image_topic(self, self.parameters['image_transport']),
             (CameraInfo, self.resolve_topic_name('camera_info')),
             *((Image, self.resolve_topic_name(f'segmentation/{name}')) for name in PLANES),
             (String, self.resolve_topic_name(STATE)),

@@ -18,7 +18,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from seg_uncertainty_ros.errors import SegUncertaintyError
@@ -28,6 +27,7 @@ from seg_uncertainty_ros.nodes.diagnostics import Complaints
 from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Rate
 from seg_uncertainty_ros.nodes.diagnostics import Status
+from seg_uncertainty_ros.nodes.image_topic import image_topic
 from seg_uncertainty_ros.nodes.lifecycle import naming_the_topic
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
@@ -131,12 +131,10 @@ class ReplayNode(Node):
             self.parameters['source'], topic=self.parameters['topic'] or None
         )
         self._compressed = self.parameters['image_transport'] == 'compressed'
-        topic = self.resolve_topic_name('image')
-        if self._compressed:
-            topic = f'{topic.removesuffix("/compressed")}/compressed'
+        kind, topic = image_topic(self, self.parameters['image_transport'])
         # Reliable serves both kinds of subscriber; the depth rides out a short stall of one.
         self._images = self.create_publisher(
-            CompressedImage if self._compressed else Image,
+            kind,
             topic,
             QoSProfile(depth=5),
             qos_overriding_options=overridable(),

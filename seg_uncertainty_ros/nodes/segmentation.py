@@ -33,6 +33,8 @@ from seg_uncertainty_ros.nodes.diagnostics import Diagnostics
 from seg_uncertainty_ros.nodes.diagnostics import Rate
 from seg_uncertainty_ros.nodes.diagnostics import Status
 from seg_uncertainty_ros.nodes.diagnostics import Window
+from seg_uncertainty_ros.nodes.image_topic import IMAGE_TRANSPORT
+from seg_uncertainty_ros.nodes.image_topic import image_topic
 from seg_uncertainty_ros.nodes.lifecycle import ManagedNode
 from seg_uncertainty_ros.nodes.lifecycle import overridable
 from seg_uncertainty_ros.nodes.parameters import Parameter
@@ -102,12 +104,7 @@ PARAMETERS = (
         choices=('mono8', '32FC1'),
         applied='live',
     ),
-    Parameter(
-        'image_transport',
-        'raw',
-        'raw: sensor_msgs/Image on image; compressed: CompressedImage on image/compressed.',
-        choices=('raw', 'compressed'),
-    ),
+    IMAGE_TRANSPORT,
 )
 
 # What an image topic shows of a frame, its result and the palette; None: the result lacks it.
@@ -217,12 +214,7 @@ class SegmentationNode(ManagedNode):
         """Publish the labels and listen to the camera."""
         self._publish_labels()
         self._worker.start('inference')
-        topic = self.resolve_topic_name('image')
-        kind: type = Image
-        if self.parameters['image_transport'] == 'compressed':
-            kind = CompressedImage
-            # The convention of image_transport: the transport's name behind the base topic.
-            topic = f'{topic.removesuffix("/compressed")}/compressed'
+        kind, topic = image_topic(self, self.parameters['image_transport'])
         self.inputs.append(
             self._subscribe(kind, topic, self._on_image, message_lost=self._camera.lost)
         )
