@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The seg_uncertainty_ros developers
 # SPDX-License-Identifier: Apache-2.0
-"""The soak, a few seconds of it: everything that it asks for holds but growth and ratios of speed."""
+"""The soak, a few seconds of it: what it asks for holds, but for growth and ratios of speed."""
 
 from __future__ import annotations
 
