@@ -7,7 +7,9 @@ last two write event logs and snapshots, within limits that make them delete old
 is the camera: it holds an image back until the monitor's state of the one before (--in-flight:
 some more) has come, so that the nodes process what they get. Frames are those that segmentation
 says it processed. --faults lets something go wrong every few hundred images, each kind (see
-faults.py) as often as the others.
+faults.py) as often as the others; --warm-up-every lets more go wrong in the part of the warm-up
+that is after the first tenth, so that queues have held the largest images in each of their places
+before the slope of memory begins, and latencies still compare two tenths of the same faults.
 
 Exit status 1: a target is missed.
 """
@@ -51,6 +53,9 @@ def parse():
     parser.add_argument('--bundle', type=Path, default=default_bundle_path())
     parser.add_argument('--faults', action='store_true')
     parser.add_argument('--every', type=int, default=EVERY, help='images between two faults')
+    parser.add_argument(
+        '--warm-up-every', type=int, help='the same, between the first tenth and the slopes'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--in-flight', type=int, default=1)
     parser.add_argument('--threads', type=int, default=1, help='of the runtime')
@@ -83,6 +88,7 @@ def command(options):
     """Return the command line of a run."""
     words = ['python benchmarks/soak.py', f'--frames {options.frames}', f'--graph {options.graph}']
     words += [f'--faults --every {options.every}'] * options.faults
+    words += [f'--warm-up-every {options.warm_up_every}'] * bool(options.warm_up_every)
     words += [f'--hours {options.hours:.2f}'] * (options.hours < float('inf'))
     words += [f'--in-flight {options.in_flight}'] * (options.in_flight != 1)
     return ' '.join([*words, f'--seed {options.seed}'])

@@ -19,10 +19,10 @@ from soaking.run import MONITOR_LOG_MIB
 from soaking.run import NODES
 from soaking.run import SIZES
 from soaking.run import SNAPSHOTS_MIB
+from soaking.run import TENTHS
+from soaking.run import WARM_UP
 from soaking.watching import slope
 
-WARM_UP = 0.25
-TENTHS = 10
 LATENCY_GOAL = 1.2
 MEMORY = {
     'heap': 'resident heap, MiB',
@@ -82,9 +82,12 @@ class Report:
             row += self.slopes(watched, kept)
             ends = {}
             for name in ('descriptors', 'threads', 'shm'):
-                values = watched.column(name)[kept]
-                tenth = max(1, len(values) // TENTHS)
-                ends[name] = values[:tenth].max(), np.median(values[-tenth:])
+                # A port in /dev/shm is unmapped and mapped again as peers come and go: growth is
+                # what lies above all that there was until then, from the first sample on.
+                values = watched.column(name)
+                tenth = max(1, kept.sum() // TENTHS)
+                begun = values[: len(values) - kept.sum() + tenth]
+                ends[name] = begun.max(), np.median(values[-tenth:])
                 row.append(f'{ends[name][0]:.0f} - {ends[name][1]:.0f}')
             rows.append(row)
             if watched.name in NODES:

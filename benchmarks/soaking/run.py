@@ -30,6 +30,8 @@ SNAPSHOTS_MIB = 64
 SIZES = {'tiny': (96, 64), 'bundle': (640, 360)}
 SAMPLES = 400
 """Over a run: reading what memory a process has stops it for milliseconds."""
+WARM_UP = 0.25
+TENTHS = 10
 START_S = 120.0
 COUNTS = ('received', 'processed', 'dropped', 'rejected', 'in_flight')
 
@@ -185,7 +187,7 @@ class Soak:
     def run_frames(self, end):
         """Publish until enough frames are processed, or until ``end``."""
         options, camera = self.options, self.camera
-        next_sample, next_fault = 0, int(self.rng.exponential(options.every))
+        next_sample, next_fault = 0, self.images_to_next_fault()
         with tqdm(total=options.frames, unit='frame', mininterval=1.0) as bar:
             while (done := self.processed()) < options.frames and time.monotonic() < end:
                 camera.frames(10)
@@ -195,12 +197,19 @@ class Soak:
                     next_sample = done + options.frames // SAMPLES
                 if options.faults and camera.published >= next_fault:
                     self.one_fault()
-                    next_fault = camera.published + 1 + int(self.rng.exponential(options.every))
+                    next_fault = camera.published + 1 + self.images_to_next_fault()
             bar.update(self.processed() - bar.n)
         camera.settle()
         # Two beats of the diagnostics: the first one may be of before the last image.
         camera.rest(3.0)
         self.sample()
+
+    def images_to_next_fault(self):
+        """Return how many images are good before the next fault."""
+        every, done = self.options.every, self.processed() / self.options.frames
+        if self.options.warm_up_every and 1 / TENTHS <= done < WARM_UP:
+            every = self.options.warm_up_every
+        return int(self.rng.exponential(every))
 
     def one_fault(self):
         """Let something go wrong; latencies count again when good images have come through."""

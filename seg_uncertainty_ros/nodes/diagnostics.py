@@ -9,6 +9,7 @@ on steady time.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from collections import Counter
 from collections import deque
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -51,6 +53,10 @@ SHOWN_S = 2.0
 # Beyond these (s) it is no latency: the stamps come from another clock. Clocks of camera and host
 # differ by a little.
 PLAUSIBLE_LATENCY_S = (-0.05, 60.0)
+# Made once: the interpreter keeps the parts of each new path in a table, which grows even though
+# they go again.
+_STATM = Path('/proc/self/statm')
+_DESCRIPTORS = Path('/proc/self/fd')
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,12 @@ class Diagnostics:
         self._publish(self._statuses())
 
     def _look(self) -> None:
-        statuses = self._statuses()
         beat = self._looks % round(PERIOD_S / LOOK_S) == 0
+        if beat:
+            # Garbage and free lists of the interpreter, thousands of them, are Python's blocks
+            # until then. It takes 0.3 ms: what the start left is frozen.
+            gc.collect()
+        statuses = self._statuses()
         self._looks += 1
         if beat or any(self._is_new(task, status) for task, status in statuses.items()):
             self._publish(statuses)
@@ -175,7 +185,7 @@ def process_status() -> Status:
 def resident_bytes() -> int:
     """Return the memory of this process that is in RAM; 0 where there is no /proc."""
     try:
-        pages = Path('/proc/self/statm').read_text(encoding='ascii').split()[1]
+        pages = _STATM.read_text(encoding='ascii').split()[1]
     except OSError:
         return 0
     return int(pages) * os.sysconf('SC_PAGE_SIZE')
@@ -207,18 +217,25 @@ def heap_in_use_bytes() -> int | None:
     A leak shows here and in Python's blocks, small objects that are not from malloc: the memory
     that is resident never shrinks (``transport.keep_heap``), and grows with every new maximum.
     """
-    try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except (AttributeError, OSError):
+    mallinfo2 = _mallinfo2()
+    if mallinfo2 is None:
         return None
-    mallinfo2.restype = _HeapInfo
     info = mallinfo2()
     return info.uordblks + info.hblkhd
 
 
+@cache  # each CDLL makes a class
+def _mallinfo2() -> Callable[[], _HeapInfo] | None:
+    try:
+        function = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError):
+        return None
+    function.restype = _HeapInfo
+    return function
+
+
 def _descriptors() -> int | None:
-    folder = Path('/proc/self/fd')
-    return len(list(folder.iterdir())) if folder.is_dir() else None
+    return len(list(_DESCRIPTORS.iterdir())) if _DESCRIPTORS.is_dir() else None
 
 
 def _text(value: Any) -> str:

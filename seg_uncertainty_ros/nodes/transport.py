@@ -155,7 +155,7 @@ def shortcomings(
     lacking = [
         f'FASTRTPS_DEFAULT_PROFILES_FILE names {profile}, which does not exist'
         for profile in dict.fromkeys(profiles)
-        if not Path(profile).is_file()
+        if not os.path.isfile(profile)  # noqa: PTH113 - asked often, and a path leaves its parts
     ]
     if shared_memory.is_dir() and not got_room():
         free = free_bytes(shared_memory)

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import sys
 import time
+import weakref
 from functools import partial
 from importlib.util import find_spec
 
@@ -137,6 +140,37 @@ def test_process_says_what_it_takes(graph):
     assert int(values['descriptors']) > 3
     assert values['transport_profile'].endswith('fastdds.xml')
     assert status.hardware_id == '/image'
+
+
+def test_to_ask_what_a_process_takes_leaves_no_garbage_and_no_new_texts(monkeypatch):
+    diagnostics.process_status()
+    interned = []
+    monkeypatch.setattr(sys, 'intern', lambda text: interned.append(text) or text)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            diagnostics.process_status()
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert (found, interned) == (0, [])
+
+
+def test_garbage_is_gone_after_a_beat(graph):
+    graph.node(SegmentationNode, autostart=False)
+
+    class Ring:
+        def __init__(self):
+            self.myself = self
+
+    gone = []
+    weakref.finalize(Ring(), gone.append, True)
+    gc.disable()
+    try:
+        until(lambda: gone, 'garbage of a ring collected')
+    finally:
+        gc.enable()
 
 
 def test_heap_in_use_follows_what_is_allocated():
