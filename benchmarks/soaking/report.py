@@ -82,11 +82,12 @@ class Report:
             row += self.slopes(watched, kept)
             ends = {}
             for name in ('descriptors', 'threads', 'shm'):
-                # A port in /dev/shm is unmapped and mapped again as peers come and go: growth is
-                # what lies above all that there was until then, from the first sample on.
                 values = watched.column(name)
                 tenth = max(1, kept.sum() // TENTHS)
-                begun = values[: len(values) - kept.sum() + tenth]
+                first = len(values) - kept.sum()
+                # A port is unmapped and mapped again as peers come and go: /dev/shm grows where
+                # there is more than at any moment before, the warm-up's too.
+                begun = values[0 if name == 'shm' else first : first + tenth]
                 ends[name] = begun.max(), np.median(values[-tenth:])
                 row.append(f'{ends[name][0]:.0f} - {ends[name][1]:.0f}')
             rows.append(row)

@@ -103,7 +103,7 @@ class Diagnostics:
         beat = self._looks % round(PERIOD_S / LOOK_S) == 0
         if beat:
             # Garbage and free lists of the interpreter, thousands of them, are Python's blocks
-            # until then. It takes 0.3 ms: what the start left is frozen.
+            # until then. It takes 0.3 to 2 ms: what the start left is frozen.
             gc.collect()
         statuses = self._statuses()
         self._looks += 1
