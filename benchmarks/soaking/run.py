@@ -43,11 +43,29 @@ def rendered(size, seed, seconds=10):
     return list(open_source(source))
 
 
-def fixed_work_s():
-    """Return the processor time of the same work each time: other guests of a host slow it."""
-    start = time.thread_time()
-    sum(range(100_000))
-    return time.thread_time() - start
+def _reads():
+    """Return reads all over more memory than a core has caches for."""
+    values = np.arange(2**21)
+    order = np.random.default_rng(0).permutation(values.size)[: 2**18]
+    return lambda: values[order]
+
+
+YARDSTICKS = {
+    'sum': lambda: sum(range(100_000)),
+    'reads': _reads(),
+    'calls': lambda: [os.getppid() for _ in range(20_000)],
+}
+"""The same work each time, of Python, of memory and of the kernel."""
+
+
+def yardstick_s():
+    """Return the processor time of each yardstick: other guests of a host slow it."""
+    took = []
+    for work in YARDSTICKS.values():
+        start = time.thread_time()
+        work()
+        took.append(time.thread_time() - start)
+    return took
 
 
 class Health:
@@ -160,7 +178,7 @@ class Soak:
 
     def sample(self):
         """Sample every process, and how fast the machine is."""
-        self.yardstick.append((self.processed(), fixed_work_s()))
+        self.yardstick.append((self.processed(), *yardstick_s()))
         for name, watched in self.watched.items():
             watched.sample(self.processed(), self.health.values.get(name, {}))
 
