@@ -32,6 +32,8 @@ SILENT_INTERVALS = 5
 SHORT_SILENCE_S, LONG_SILENCE_S = 0.5, 2.0
 # Images that come for this long without camera_info lack it (s).
 INFO_PATIENCE_S = 0.5
+# Fast DDS says that so many are lost, or a sum of it that overflows, where it has lost count.
+_NO_COUNT = 2**31 - 1
 
 
 class CameraWatch:
@@ -84,10 +86,12 @@ class CameraWatch:
 
     def lost(self, event: QoSMessageLostInfo) -> None:
         """Take the middleware's word that images were lost."""
-        self._lost += event.total_count_change
+        change = event.total_count_change
+        self._lost += change if change < _NO_COUNT else 1
         self._complaints.add(
-            f'images on {self._topic} lost in transport: {event.total_count_change}; does the '
-            'camera driver run with FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
+            f'images on {self._topic} lost in transport: '
+            f'{change if change < _NO_COUNT else "unknown number"}; does the camera driver run '
+            'with FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
         )
 
     # An image that was decoded, in the worker's thread
