@@ -141,14 +141,15 @@ class Report:
         for name in NODES:
             for field in ('cpu_s', 'waited_s'):
                 columns[name, field] = self._per_frame(name, field, edges)
-        moments, *took = np.array(self.soak.yardstick).T
-        fixed = [
-            1e3 * np.median(np.array(took)[:, (moments >= low) & (moments <= high)], axis=1)
+        yardstick = np.array(self.soak.yardstick)
+        moments = yardstick[:, 0]
+        speeds = [
+            1e3 * np.median(yardstick[(moments >= low) & (moments <= high), 1:], axis=0)
             for low, high in pairwise(edges)
         ]
         rows = []
         for index, part in enumerate(parts):
-            row = [index + 1, len(part), *(f'{each:.3f}' for each in fixed[index])]
+            row = [index + 1, len(part), *(f'{each:.3f}' for each in speeds[index])]
             row += [f'{1e3 * np.percentile(part, rank):.2f}' for rank in (50, 99)]
             row += [
                 f'{columns[name, field][index]:.3f}'
@@ -160,7 +161,7 @@ class Report:
         ratio_row = [
             'last / first',
             '',
-            *(f'{ratio:.3f}' for ratio in fixed[-1] / fixed[0]),
+            *(f'{ratio:.3f}' for ratio in speeds[-1] / speeds[0]),
             *(f'{ratio:.3f}' for ratio in ratios),
         ]
         ratio_row += [f'{c[-1] / c[0]:.3f}' for c in columns.values()]

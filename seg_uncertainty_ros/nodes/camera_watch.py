@@ -86,12 +86,13 @@ class CameraWatch:
 
     def lost(self, event: QoSMessageLostInfo) -> None:
         """Take the middleware's word that images were lost."""
-        change = event.total_count_change
-        self._lost += change if change < _NO_COUNT else 1
+        lost = event.total_count_change
+        known = lost < _NO_COUNT
+        self._lost += lost if known else 1
         self._complaints.add(
-            f'images on {self._topic} lost in transport: '
-            f'{change if change < _NO_COUNT else "unknown number"}; does the camera driver run '
-            'with FASTRTPS_DEFAULT_PROFILES_FILE set to our config/fastdds.xml?'
+            f'images on {self._topic} lost in transport: {lost if known else "unknown number"}; '
+            'does the camera driver run with FASTRTPS_DEFAULT_PROFILES_FILE set to our '
+            'config/fastdds.xml?'
         )
 
     # An image that was decoded, in the worker's thread
